@@ -1,0 +1,3 @@
+"""An MMEngine harness for long-tailed visual recognition."""
+
+__version__ = "0.1.0"

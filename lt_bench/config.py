@@ -1,0 +1,321 @@
+"""Configs: found by name or path, read by MMEngine, checked against what an experiment has.
+
+An experiment's config is MMEngine's (Python, ``_base_`` inheritance). Its top-level keys are those of
+:data:`KEYS`; a misspelt one is refused here and not ignored.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from lt_bench.errors import LTBenchError, near_names
+from lt_bench.registry import DATASETS, METHODS
+
+KEYS: dict[str, str] = {
+    "dataset": "the dataset, a dict with a type of DATASETS",
+    "convention": "how shot groups are cut: paper, strict or inclusive",
+    "train_transforms": "transforms of training batches, a list of dicts",
+    "test_transforms": "transforms of evaluation batches, a list of dicts",
+    "model": "dict(backbone=dict(type=...), feature_dim=...)",
+    "stage1": "epochs, batch_size, optimizer, schedule, numerics and recipe of stage 1",
+    "classifier_recipe": "the recipe of stage 2 where the classifier does not give its own",
+    "snapshots": "keep ('all' or a number of epochs), dtype, capture",
+    "method": "label, representation, classifier, prediction",
+    "runtime": "workers, evaluation batch, intervals, visualizer: nothing that changes a result",
+}
+STAGE1_KEYS = ("epochs", "batch_size", "optimizer", "schedule", "numerics", "recipe", "clip_grad")
+MODEL_KEYS = ("backbone", "feature_dim")
+SNAPSHOT_KEYS = ("keep", "dtype", "capture")
+METHOD_KEYS = ("label", "representation", "classifier", "prediction")
+RUNTIME_KEYS = (
+    "workers",
+    "eval_batch_size",
+    "checkpoint_interval",
+    "log_interval",
+    "val_interval",
+    "visualizer",
+)
+DEFAULTS: dict[str, Any] = {
+    "convention": "strict",
+    "classifier_recipe": {},
+    "snapshots": {"keep": "all", "dtype": "float32", "capture": "training_forward"},
+    "runtime": {
+        "workers": 4,
+        "eval_batch_size": 500,
+        "checkpoint_interval": 10,
+        "log_interval": 50,
+        "val_interval": 0,
+        "visualizer": {
+            "type": "Visualizer",
+            "vis_backends": [{"type": "LocalVisBackend"}],
+        },
+    },
+}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One resolved config.
+
+    Attributes:
+        name: ``<folder>/<file>`` of the config, e.g. ``digits_lt/crt``.
+        config: the resolved config as plain dicts, lists, numbers and strings.
+    """
+
+    name: str
+    config: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        """The method's name in a table."""
+        return str(self.config["method"].get("label", self.name.rpartition("/")[2]))
+
+    def fingerprint(self) -> str:
+        """Hex sha256 of all that decides the result, apart from the data's content and the seed."""
+        own = {key: value for key, value in self.config.items() if key != "runtime"}
+        own["dataset"] = portable_dataset(self.config["dataset"])
+        return digest(own)
+
+
+def digest(value: Any) -> str:
+    """Hex sha256 of a JSON-able value, independent of the order of keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def portable_dataset(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """A dataset's config without where it lies on this disk; its content has an identity of its own."""
+    return {key: value for key, value in cfg.items() if key not in ("root", "download")}
+
+
+def config_folders() -> list[Path]:
+    """Where named configs are looked up: ./configs, the clone's, the installed package's."""
+    here = Path(__file__).resolve().parent
+    return [p for p in (Path("configs"), here.parent / "configs", here / "configs") if p.is_dir()]
+
+
+def list_configs() -> list[str]:
+    """Names of all configs that can be run, sorted."""
+    names: set[str] = set()
+    for folder in config_folders():
+        for path in folder.glob("*/*.py"):
+            if path.parent.name != "_base_":
+                names.add(f"{path.parent.name}/{path.stem}")
+    return sorted(names)
+
+
+def find_config(name: str) -> Path:
+    """The file of a config given as a path or as a name such as ``digits_lt/crt``.
+
+    Raises:
+        LTBenchError: there is none; the sentence offers near names.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    stem = name.removeprefix("configs/").removesuffix(".py")
+    for folder in config_folders():
+        candidate = folder / f"{stem}.py"
+        if candidate.is_file():
+            return candidate
+    raise LTBenchError(
+        f"there is no config {name!r}: {near_names(stem, list_configs())}"
+        if list_configs()
+        else f"there is no config {name!r}, and no configs folder was found"
+    )
+
+
+def import_plugins(modules: Sequence[str] = ()) -> None:
+    """Import methods from outside: entry points of the group ``lt_bench.methods``, then ``modules``.
+
+    Raises:
+        LTBenchError: one cannot be imported.
+    """
+    for point in entry_points(group="lt_bench.methods"):
+        try:
+            point.load()
+        except Exception as error:
+            raise LTBenchError(
+                f"the installed method plug-in {point.name!r} ({point.value}) cannot be imported: "
+                f"{error}; repair or uninstall it"
+            ) from error
+    for module in modules:
+        try:
+            import_module(module)
+        except LTBenchError:
+            raise
+        except Exception as error:
+            raise LTBenchError(
+                f"custom_imports names {module!r}, which cannot be imported "
+                f"({type(error).__name__}: {error}); "
+                "give a module on PYTHONPATH or beside the config"
+            ) from error
+
+
+def load_experiment(name: str, options: Mapping[str, Any] | None = None) -> Experiment:
+    """Read, merge and check one config.
+
+    Args:
+        name: a path or a config's name.
+        options: dotted keys and their new values, as ``--cfg-options`` gives them.
+
+    Raises:
+        LTBenchError: no such config, a file that does not read, unknown keys, an unknown method or
+            arguments it does not take.
+    """
+    path = find_config(name)
+    try:
+        raw = Config.fromfile(str(path), import_custom_modules=False)
+        if options:
+            raw.merge_from_dict(dict(options))
+        given = _plain(raw._cfg_dict)
+    except LTBenchError:
+        raise
+    except Exception as error:
+        raise LTBenchError(
+            f"config {os.fspath(path)} does not read: {type(error).__name__}: "
+            f"{' '.join(str(error).split())}"
+        ) from error
+    imports = given.pop("custom_imports", None) or {}
+    _import_beside(path, imports.get("imports", []) if isinstance(imports, dict) else imports)
+    full = path.resolve()
+    return Experiment(f"{full.parent.name}/{full.stem}", resolve(given))
+
+
+def _import_beside(path: Path, modules: Sequence[str] | str) -> None:
+    import sys
+
+    names = [modules] if isinstance(modules, str) else list(modules)
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        import_plugins(names)
+    finally:
+        sys.path.remove(folder)
+
+
+def resolve(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A config with every default written out.
+
+    Raises:
+        LTBenchError: see :func:`load_experiment`.
+    """
+    cfg: dict[str, Any] = copy.deepcopy(dict(given))
+    _refuse_unknown("config", cfg, KEYS)
+    for key in ("dataset", "train_transforms", "test_transforms", "model", "stage1", "method"):
+        if key not in cfg:
+            raise LTBenchError(f"the config lacks {key!r}: {KEYS[key]}")
+    for key, default in DEFAULTS.items():
+        if isinstance(default, dict):
+            cfg[key] = {**copy.deepcopy(default), **cfg.get(key, {})}
+        else:
+            cfg.setdefault(key, default)
+    method = cfg["method"]
+    for key, default_type in (
+        ("representation", "plain"),
+        ("classifier", "kept"),
+        ("prediction", "unchanged"),
+    ):
+        method.setdefault(key, {"type": default_type})
+    for name, known in (
+        ("stage1", STAGE1_KEYS),
+        ("model", MODEL_KEYS),
+        ("snapshots", SNAPSHOT_KEYS),
+        ("method", METHOD_KEYS),
+        ("runtime", RUNTIME_KEYS),
+    ):
+        if not isinstance(cfg[name], dict):
+            raise LTBenchError(f"{name} is a dict with {', '.join(known)}; got {cfg[name]!r}")
+        _refuse_unknown(name, cfg[name], known)
+    for key in ("epochs", "batch_size", "optimizer"):
+        if key not in cfg["stage1"]:
+            raise LTBenchError(f"the config lacks stage1.{key}")
+    for key in ("epochs", "batch_size"):
+        value = cfg["stage1"][key]
+        if not isinstance(value, int) or value < 1:
+            raise LTBenchError(f"stage1.{key} is a whole number from 1, got {value!r}")
+    cfg["stage1"].setdefault("schedule", [])
+    cfg["stage1"].setdefault("numerics", {})
+    recipe = cfg["stage1"].setdefault(
+        "recipe", {"name": "own", "epochs": cfg["stage1"]["epochs"]}
+    )
+    if not isinstance(recipe, dict) or set(recipe) != {"name", "epochs"}:
+        raise LTBenchError(
+            f"stage1.recipe is dict(name=..., epochs=...), what the full schedule is; got {recipe!r}"
+        )
+    check_arguments(DATASETS.get(cfg["dataset"].get("type")), cfg["dataset"], "dataset")
+    for seam in ("representation", "classifier", "prediction"):
+        _resolve_method(seam, method[seam], cfg["classifier_recipe"])
+    return cfg
+
+
+def _resolve_method(seam: str, given: dict[str, Any], recipe: Mapping[str, Any]) -> None:
+    if not isinstance(given, dict) or "type" not in given:
+        raise LTBenchError(f"method.{seam} is a dict with a 'type', got {given!r}")
+    cls = METHODS.get(given["type"])
+    if cls.seam != seam:
+        fitting = [n for n in METHODS.names() if METHODS.get(n).seam == seam]
+        raise LTBenchError(
+            f"method.{seam} is {given['type']!r}, which is a {cls.seam}; "
+            f"a {seam} is one of {', '.join(fitting)}"
+        )
+    if "recipe" in inspect.signature(cls).parameters:
+        given["recipe"] = {**recipe, **(given.get("recipe") or {})}
+    check_arguments(cls, given, f"method.{seam}", "task")
+
+
+def check_arguments(
+    target: Any, cfg: Mapping[str, Any], where: str, *supplied: str
+) -> None:
+    """Refuse keys of ``cfg`` that ``target`` does not take.
+
+    Args:
+        target: a class or function.
+        cfg: its config, with ``type``.
+        where: the config's place, for the sentence.
+        *supplied: arguments that the harness gives.
+
+    Raises:
+        LTBenchError: an unknown key, or one that is required and missing.
+    """
+    parameters = inspect.signature(target).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    known = [name for name in parameters if name not in supplied]
+    for key in cfg:
+        if key != "type" and key not in known:
+            raise LTBenchError(f"unknown key {where}.{key}: {near_names(key, known)}")
+    for name in known:
+        if parameters[name].default is inspect.Parameter.empty and name not in cfg:
+            raise LTBenchError(f"{where} of type {cfg['type']!r} needs {name!r}")
+
+
+def _refuse_unknown(where: str, given: Mapping[str, Any], known: Any) -> None:
+    for key in given:
+        if key not in known:
+            raise LTBenchError(f"unknown key {key!r} in the {where}: {near_names(key, known)}")
+
+
+def _plain(value: Any) -> Any:
+    """ConfigDicts and tuples as plain dicts and lists, so that a config is JSON."""
+    if isinstance(value, (dict, ConfigDict)):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise LTBenchError(
+        f"a config holds numbers, strings, lists and dicts; got {value!r} of type "
+        f"{type(value).__name__}"
+    )

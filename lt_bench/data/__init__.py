@@ -1,0 +1,37 @@
+"""Datasets with a long tail, samplers and the pipelines from pixels to batches.
+
+Importing the package registers the datasets, samplers and transforms.
+"""
+
+from lt_bench.data import (
+    arrays,
+    batch_transforms,
+    cifar,
+    digits,
+    fashion_mnist,
+    image_list,
+    samplers,
+)
+from lt_bench.data.batch import Batch
+from lt_bench.data.dataset import LongTailData
+from lt_bench.data.images import ImageFiles, ImageSet
+from lt_bench.data.loader import build_eval_loader, build_loader
+from lt_bench.data.samplers import EpochSampler, build_sampler
+
+__all__ = [
+    "Batch",
+    "EpochSampler",
+    "ImageFiles",
+    "ImageSet",
+    "LongTailData",
+    "arrays",
+    "batch_transforms",
+    "build_eval_loader",
+    "build_loader",
+    "build_sampler",
+    "cifar",
+    "digits",
+    "fashion_mnist",
+    "image_list",
+    "samplers",
+]

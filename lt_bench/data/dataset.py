@@ -1,0 +1,122 @@
+"""A long-tailed dataset as every other part sees it: three splits, counts, an identity, facts."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lt_bench.data.images import ImageFiles, ImageSet, check_labels
+from lt_bench.errors import LTBenchError
+
+Split = ImageSet | ImageFiles
+
+
+@dataclass(frozen=True, eq=False)
+class LongTailData:
+    """A checked dataset.
+
+    Attributes:
+        name: the registered name, e.g. ``"cifar100_lt"``.
+        classes: C names.
+        train: the long-tailed training split.
+        val: the validation split, or None where there is none.
+        test: the test split.
+        facts: JSON-able statements for a run's record: imbalance factor (as measured, unless
+            the builder states one), draw, source, rule of validation; sizes are added here.
+
+    Raises:
+        LTBenchError: a label that is no class, a class without a training sample, an empty
+            training or test split.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    val: Split | None
+    test: Split
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.classes:
+            raise LTBenchError(f"{self.name} has no classes; name them or give labelled images")
+        for part, split in self.splits().items():
+            check_labels(split.labels, self.num_classes, f"the {part} split of {self.name}")
+        for part in ("train", "test"):
+            if len(self.splits()[part]) == 0:
+                raise LTBenchError(f"the {part} split of {self.name} is empty; give it images")
+        empty = (self.counts == 0).nonzero().flatten().tolist()
+        if empty:
+            named = ", ".join(f"{j} ({self.classes[j]!r})" for j in empty[:5])
+            more = f" and {len(empty) - 5} more" if len(empty) > 5 else ""
+            raise LTBenchError(
+                f"{self.name} has no training sample of class {named}{more}; "
+                "add one or remove the class, a method cannot learn a class it never sees"
+            )
+        sizes = {part: len(split) for part, split in self.splits().items()}
+        counted = {"num_classes": self.num_classes, "sizes": sizes}
+        measured = {"imbalance_factor": float(self.counts.max() / self.counts.min())}
+        object.__setattr__(self, "facts", {**measured, **self.facts, **counted})
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return len(self.classes)
+
+    @cached_property
+    def counts(self) -> Tensor:
+        """(C,) int64 training counts n_j."""
+        return torch.bincount(self.train.labels.cpu(), minlength=self.num_classes)
+
+    def splits(self) -> dict[str, Split]:
+        """The splits there are, by name, in the order train, val, test."""
+        named = {"train": self.train, "val": self.val, "test": self.test}
+        return {part: split for part, split in named.items() if split is not None}
+
+    @cached_property
+    def train_identity(self) -> str:
+        """Hex sha256 of the training split alone, which is what decides stage 1."""
+        return _digest(self.num_classes, {"train": self.train})
+
+    @cached_property
+    def identity(self) -> str:
+        """Hex sha256 of the content of all splits.
+
+        Labels and pixels count (for files: paths and sizes); class names, the place on the disk
+        and the source's format do not.
+        """
+        return _digest(self.num_classes, self.splits())
+
+
+def _digest(num_classes: int, splits: dict[str, Split]) -> str:
+    digest = hashlib.sha256(f"lt-bench data 1, {num_classes} classes".encode())
+    for part, split in splits.items():
+        digest.update(f"\n{part} {len(split)}\n".encode())
+        digest.update(_bytes(split.labels.cpu()))
+        if isinstance(split, ImageSet):
+            digest.update(f"\nimages {tuple(split.images.shape)}\n".encode())
+            digest.update(_bytes(split.images.cpu()))
+        else:
+            lines = (f"{path} {_size(split, path)}\n" for path in split.paths)
+            digest.update(f"\nfiles\n{''.join(lines)}".encode())
+    return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    array = tensor.contiguous().numpy()
+    # Labels are hashed little-endian whatever the machine.
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).reshape(-1).view("uint8").data
+
+
+def _size(split: ImageFiles, path: str) -> int:
+    try:
+        return (split.root / path).stat().st_size
+    except OSError as error:
+        raise LTBenchError(
+            f"cannot read image {split.root / path}: {error.strerror or error}; "
+            "restore the file or take it off the list"
+        ) from error

@@ -1,0 +1,329 @@
+"""Loaders over image files: workers decode and augment, the device finishes the batch.
+
+Transforms are dicts with a ``type``. Those of torchvision's v2 (``RandomResizedCrop``, ...) and
+any other callable registered in TRANSFORMS work on single images in the workers, in front; batch
+transforms follow and run on the device, on uint8, which is a quarter of the transfer.
+
+What is drawn for a single image is seeded by (seed, epoch, its place in the global epoch), so it
+does not depend on the number of workers or ranks, nor on where a run was resumed. Batch transforms
+draw from (seed, epoch, rank).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as v2_functional
+
+from lt_bench.data.batch import Batch
+from lt_bench.data.batch_transforms import BatchTransform, refuse_random
+from lt_bench.data.images import ImageFiles
+from lt_bench.data.samplers import EpochSampler, check_sampler
+from lt_bench.data.seeding import stream_seed
+from lt_bench.data.tensor_loader import as_network_input
+from lt_bench.errors import LTBenchError
+from lt_bench.registry import TRANSFORMS
+
+# What a worker is asked for: (epoch, place in the global epoch, position in the split).
+Request = tuple[int, int, int]
+
+
+def split_pipeline(
+    transforms: Sequence[dict[str, Any]],
+) -> tuple[list[Callable[[Any], Any]], list[BatchTransform]]:
+    """Build a pipeline: the transforms of single images, and the batch transforms after them.
+
+    Args:
+        transforms: dicts with a ``type``: a class of ``torchvision.transforms.v2`` or a name
+            in TRANSFORMS. Arguments may hold such dicts themselves, as ``RandomApply`` needs.
+
+    Raises:
+        LTBenchError: an unknown name or argument, or a transform of single images behind one of
+            batches.
+    """
+    single: list[Callable[[Any], Any]] = []
+    batch: list[BatchTransform] = []
+    for cfg in transforms:
+        built = _build(cfg)
+        if isinstance(built, BatchTransform):
+            batch.append(built)
+        elif batch:
+            raise LTBenchError(
+                f"transform {cfg['type']!r} works on single images and stands behind one of "
+                "batches; put the batch_* transforms last"
+            )
+        else:
+            single.append(built)
+    return single, batch
+
+
+def _build(cfg: dict[str, Any]) -> Any:
+    if not isinstance(cfg, dict) or not isinstance(cfg.get("type"), str):
+        raise LTBenchError(f"a transform is a dict with a 'type', got {cfg!r}")
+    arguments = {key: _argument(value) for key, value in cfg.items() if key != "type"}
+    known = getattr(v2, cfg["type"], None)
+    if not (isinstance(known, type) and issubclass(known, v2.Transform)):
+        return TRANSFORMS.build({"type": cfg["type"], **arguments})
+    try:
+        return known(**arguments)
+    except (TypeError, ValueError) as error:
+        raise LTBenchError(f"transform {cfg['type']!r}: {error}") from error
+
+
+def _argument(value: Any) -> Any:
+    if isinstance(value, dict) and "type" in value:
+        return _build(value)
+    if isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
+        return [_build(v) for v in value]
+    return value
+
+
+class _DecodedImages(Dataset):  # type: ignore[type-arg]
+    """Runs in the workers: a request becomes pixels, or a sentence that says why not."""
+
+    def __init__(
+        self, files: ImageFiles, transforms: list[Callable[[Any], Any]], seed: int, stream: str
+    ) -> None:
+        self._files, self._transforms = files, transforms
+        self._seed, self._stream = seed, stream
+
+    def __getitem__(self, request: Request) -> tuple[Tensor, int] | str:
+        epoch, place, position = request
+        path = self._files.root / self._files.paths[position]
+        try:
+            with Image.open(path) as opened:
+                image: Any = opened.convert("RGB")
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            # Returned, not raised: a worker's exception comes back wrapped in a traceback.
+            reason = " ".join(str(error).split())[:160]
+            return f"cannot decode image {path} ({reason}); restore it or take it off the list"
+        with _seeded(stream_seed(self._stream, self._seed, epoch, place)):
+            for transform in self._transforms:
+                image = transform(image)
+        if not isinstance(image, Tensor):
+            image = v2_functional.pil_to_tensor(image)
+        return image.as_subclass(Tensor), position
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed the global generators that transforms draw from, and put them back afterwards."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+def _collate(items: list[tuple[Tensor, int] | str]) -> tuple[Tensor, Tensor] | str:
+    pixels, positions = [], []
+    for item in items:
+        if isinstance(item, str):
+            return item
+        pixels.append(item[0])
+        positions.append(item[1])
+    shapes = sorted({tuple(image.shape) for image in pixels})
+    if len(shapes) > 1:
+        return (
+            f"images of one batch differ in shape, {shapes[0]} and {shapes[1]}, after their "
+            "transforms; end those with a crop or a resize to one size"
+        )
+    return torch.stack(pixels), torch.tensor(positions, dtype=torch.int64)
+
+
+class _FileBatches:
+    """What both loaders share: workers, and the finish of a batch on the device."""
+
+    def __init__(
+        self,
+        files: ImageFiles,
+        requests: Any,
+        transforms: Sequence[dict[str, Any]],
+        device: torch.device | str,
+        seed: int,
+        stream: str,
+        channels_last: bool,
+        workers: int,
+    ) -> None:
+        if workers < 0:
+            raise LTBenchError(f"workers must be 0 or more, got {workers}")
+        single, self.transforms = split_pipeline(transforms)
+        self.dataset, self.device = files, torch.device(device)
+        self.channels_last = channels_last
+        self._generator = torch.Generator(device=self.device)
+        self._batches: DataLoader[Any] = DataLoader(
+            _DecodedImages(files, single, seed, stream),
+            batch_sampler=requests,
+            collate_fn=_collate,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=self.device.type == "cuda",
+        )
+
+    def _finished(self) -> Iterator[Batch]:
+        for held in self._batches:
+            if isinstance(held, str):
+                raise LTBenchError(held)
+            images, positions = held
+            images = images.to(self.device, non_blocking=True)
+            for transform in self.transforms:
+                images = transform(images, self._generator)
+            yield Batch(
+                as_network_input(images, self.channels_last),
+                self.dataset.labels[positions].to(self.device, non_blocking=True),
+                positions.to(self.device, non_blocking=True),
+            )
+
+
+class _EpochRequests:
+    """The batch sampler of training: this rank's share, with each image's global place."""
+
+    def __init__(self, sampler: EpochSampler) -> None:
+        self._sampler = sampler
+
+    def __len__(self) -> int:
+        return len(self._sampler)
+
+    def __iter__(self) -> Iterator[list[Request]]:
+        epoch, places = self._sampler.epoch, self._sampler.rank_places()
+        positions = self._sampler.epoch_indices(epoch)[places]
+        sizes = self._sampler.rank_sizes()
+        for at, images in zip(places.split(sizes), positions.split(sizes), strict=True):
+            pairs = zip(at.tolist(), images.tolist(), strict=True)
+            yield [(epoch, place, position) for place, position in pairs]
+
+
+class _OrderedRequests:
+    """The batch sampler of evaluation: the given positions in order."""
+
+    def __init__(self, places: Tensor, batch_size: int) -> None:
+        self._places, self._batch_size = places, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self._places) // self._batch_size)
+
+    def __iter__(self) -> Iterator[list[Request]]:
+        for start in range(0, len(self._places), self._batch_size):
+            batch = self._places[start : start + self._batch_size].tolist()
+            yield [(0, position, position) for position in batch]
+
+
+class FileLoader(_FileBatches):
+    """Training batches from files; an epoch is a pure function of (seed, epoch) and the ranks.
+
+    Args:
+        files: the training split.
+        sampler: decides the order; its epoch is the loader's.
+        transforms: see the module.
+        device: where the batches end up.
+        seed: of the run.
+        channels_last: memory layout of the images of a batch.
+        workers: processes that decode; 0 decodes in this one.
+
+    Raises:
+        LTBenchError: an unknown transform, or a sampler made for another number of images; while
+            iterating, an image that cannot be decoded, named by its path.
+    """
+
+    def __init__(
+        self,
+        files: ImageFiles,
+        *,
+        sampler: EpochSampler,
+        transforms: Sequence[dict[str, Any]],
+        device: torch.device | str,
+        seed: int,
+        channels_last: bool = False,
+        workers: int = 0,
+    ) -> None:
+        check_sampler(sampler, len(files))
+        self.sampler, self.seed = sampler, seed
+        super().__init__(
+            files,
+            _EpochRequests(sampler),
+            transforms,
+            device,
+            seed,
+            "file augmentation",
+            channels_last,
+            workers,
+        )
+
+    @property
+    def batch_size(self) -> int:
+        """Images in a global batch."""
+        return self.sampler.batch_size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that iteration shows next, counted from 0."""
+        self.sampler.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch, rank = self.sampler.epoch, self.sampler.rank
+        self._generator.manual_seed(stream_seed("augmentation", self.seed, epoch, rank))
+        return self._finished()
+
+
+class SequentialFileLoader(_FileBatches):
+    """Every image once, in order; the last batch may be short.
+
+    Args:
+        files: the split.
+        transforms: see the module; none that draws belongs here.
+        batch_size: images in a batch.
+        device: where the batches end up.
+        channels_last: memory layout of the images of a batch.
+        workers: processes that decode.
+        places: (m,) int64, positions to show instead of all (a rank's share of an evaluation).
+
+    Raises:
+        LTBenchError: as for :class:`FileLoader`, and a batch transform that is random.
+    """
+
+    def __init__(
+        self,
+        files: ImageFiles,
+        *,
+        transforms: Sequence[dict[str, Any]],
+        batch_size: int,
+        device: torch.device | str,
+        channels_last: bool = False,
+        workers: int = 0,
+        places: Tensor | None = None,
+    ) -> None:
+        if batch_size < 1:
+            raise LTBenchError(f"batch_size must be 1 or more, got {batch_size}")
+        self.batch_size, self.sampler = batch_size, None
+        requests = _OrderedRequests(
+            torch.arange(len(files)) if places is None else places.cpu(), batch_size
+        )
+        super().__init__(
+            files, requests, transforms, device, 0, "evaluation", channels_last, workers
+        )
+        refuse_random(self.transforms)
+        self._requests = requests
+
+    def __len__(self) -> int:
+        """Batches."""
+        return len(self._requests)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self._finished()

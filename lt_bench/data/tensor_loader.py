@@ -1,0 +1,154 @@
+"""Loaders over images in memory: the split lies on the device, a batch is a gather there.
+
+An epoch's order goes to the device once. After that a batch is ``index_select``, the batch
+transforms and nothing that waits for the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lt_bench.data.batch import Batch
+from lt_bench.data.batch_transforms import BatchTransform, build_batch_transforms, refuse_random
+from lt_bench.data.images import ImageSet
+from lt_bench.data.samplers import EpochSampler, check_sampler
+from lt_bench.data.seeding import stream_seed
+from lt_bench.errors import LTBenchError
+
+
+class _DeviceImages:
+    """What both loaders share: the split on its device and the pipeline from it to a batch."""
+
+    def __init__(
+        self,
+        images: ImageSet,
+        transforms: Sequence[dict[str, Any]],
+        device: torch.device | str,
+        channels_last: bool,
+    ) -> None:
+        self.dataset = images.to(device)
+        self.device = self.dataset.images.device
+        self.transforms: list[BatchTransform] = build_batch_transforms(transforms)
+        self.channels_last = channels_last
+        self._generator = torch.Generator(device=self.device)
+
+    def _batch(self, indices: Tensor) -> Batch:
+        images = self.dataset.images.index_select(0, indices)
+        for transform in self.transforms:
+            images = transform(images, self._generator)
+        labels = self.dataset.labels.index_select(0, indices)
+        return Batch(as_network_input(images, self.channels_last), labels, indices)
+
+
+def as_network_input(images: Tensor, channels_last: bool) -> Tensor:
+    """Check that a pipeline ended in float32, and lay the images out as the network wants them.
+
+    Raises:
+        LTBenchError: the pipeline leaves the images in another dtype.
+    """
+    if images.dtype != torch.float32:
+        raise LTBenchError(
+            f"the transforms leave the images as {images.dtype}, a network needs float32; "
+            "end them with dict(type='batch_normalize', mean=[...], std=[...])"
+        )
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return images.contiguous(memory_format=layout)
+
+
+class TensorLoader(_DeviceImages):
+    """Training batches; an epoch is a pure function of (seed, epoch, rank) on a device type.
+
+    Args:
+        images: the training split.
+        sampler: decides the order; its epoch is the loader's.
+        transforms: dicts of batch transforms, see :mod:`lt_bench.data.batch_transforms`.
+        device: where the split is held and the batches are made.
+        seed: of the run; augmentation draws from (seed, epoch, rank).
+        channels_last: memory layout of the images of a batch.
+
+    Raises:
+        LTBenchError: an unknown transform, or a sampler made for another number of images.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        *,
+        sampler: EpochSampler,
+        transforms: Sequence[dict[str, Any]],
+        device: torch.device | str,
+        seed: int,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__(images, transforms, device, channels_last)
+        check_sampler(sampler, len(images))
+        self.sampler, self.seed = sampler, seed
+
+    @property
+    def batch_size(self) -> int:
+        """Images in a global batch."""
+        return self.sampler.batch_size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that iteration shows next, counted from 0."""
+        self.sampler.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch = self.sampler.epoch
+        self._generator.manual_seed(
+            stream_seed("augmentation", self.seed, epoch, self.sampler.rank)
+        )
+        own = self.sampler.epoch_indices(epoch)[self.sampler.rank_places()].to(self.device)
+        for indices in own.split(self.sampler.rank_sizes()):
+            yield self._batch(indices)
+
+
+class SequentialTensorLoader(_DeviceImages):
+    """Every image once, in order, not augmented; the last batch may be short.
+
+    Args:
+        images: the split.
+        transforms: dicts of batch transforms that draw nothing.
+        batch_size: images in a batch.
+        device: where the split is held and the batches are made.
+        channels_last: memory layout of the images of a batch.
+        places: (m,) int64, positions to show instead of all (a rank's share of an evaluation).
+
+    Raises:
+        LTBenchError: a random transform, an unknown one, or a batch size below 1.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        *,
+        transforms: Sequence[dict[str, Any]],
+        batch_size: int,
+        device: torch.device | str,
+        channels_last: bool = False,
+        places: Tensor | None = None,
+    ) -> None:
+        super().__init__(images, transforms, device, channels_last)
+        refuse_random(self.transforms)
+        if batch_size < 1:
+            raise LTBenchError(f"batch_size must be 1 or more, got {batch_size}")
+        self.batch_size = batch_size
+        self.sampler = None
+        own = torch.arange(len(images)) if places is None else places
+        self._places = own.to(self.device)
+
+    def __len__(self) -> int:
+        """Batches."""
+        return -(-len(self._places) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for indices in self._places.split(self.batch_size) if len(self._places) else ():
+            yield self._batch(indices)

@@ -1,0 +1,79 @@
+"""Checkpoints that are never half-written and never unpickled unsafely.
+
+MMEngine writes and reads them. Two things are added: a file backend that renames a finished file into
+place, and the allow-list without which ``torch.load(weights_only=True)``, the default since torch 2.6,
+refuses MMEngine's logs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.logging import HistoryBuffer
+
+from lt_bench.errors import LTBenchError
+from lt_bench.files import write_atomically
+
+BACKEND = "lt_bench_atomic"
+_NAME = re.compile(r"epoch_(\d+)\.pth$")
+
+
+class AtomicBackend(LocalBackend):
+    """MMEngine's local backend, with writes that a kill cannot cut in half."""
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Write ``obj`` to ``filepath`` atomically."""
+        write_atomically(filepath, bytes(obj))
+
+
+register_backend(BACKEND, AtomicBackend, force=True)
+
+
+def allow_logs_in_checkpoints() -> None:
+    """Let ``weights_only`` loading build MMEngine's history buffers and the numpy arrays in them."""
+    multiarray = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray
+    numbers = {type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "b1", "u1")}
+    torch.serialization.add_safe_globals(
+        [
+            HistoryBuffer,
+            multiarray._reconstruct,
+            multiarray.scalar,
+            np.ndarray,
+            np.dtype,
+            getattr,
+            *numbers,
+        ]
+    )
+
+
+def saved_epochs(folder: Path) -> dict[int, Path]:
+    """The epochs that have a checkpoint in ``folder``, in order."""
+    found = {int(m[1]): p for p in folder.glob("epoch_*.pth") if (m := _NAME.search(p.name))}
+    return dict(sorted(found.items()))
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint of ``folder``, checked to be readable.
+
+    Raises:
+        LTBenchError: it cannot be read; the sentence says what to delete and from where one can go on.
+    """
+    saved = saved_epochs(folder)
+    if not saved:
+        return None
+    epoch, path = next(reversed(saved.items()))
+    try:
+        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        earlier = [e for e in saved if e < epoch]
+        go_on = f"resume goes on from epoch {earlier[-1]}" if earlier else "training starts anew"
+        raise LTBenchError(
+            f"checkpoint {os.fspath(path)} is truncated or damaged "
+            f"({type(error).__name__}); delete it, and {go_on}"
+        ) from error
+    return path

@@ -1,0 +1,35 @@
+"""The identity of a stage 1: a hash of all that decides its weights.
+
+Two experiments with the same identity share one training. The label of the recipe, what is kept of the
+snapshots, the place of the data and everything under ``runtime`` do not change the weights and do not
+count. Fields are hashed as the config gives them: a default that a later version adds changes no hash.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lt_bench.config import digest
+
+
+def stage1_identity(config: dict[str, Any], data_identity: str, seed: int) -> str:
+    """The identity of the stage 1 of a resolved config.
+
+    Args:
+        config: see :func:`lt_bench.config.resolve`.
+        data_identity: hex sha256 of the training split's content.
+        seed: the run's seed.
+
+    Returns:
+        16 hex digits.
+    """
+    stage1 = {key: value for key, value in config["stage1"].items() if key != "recipe"}
+    parts = {
+        "data": data_identity,
+        "train_transforms": config["train_transforms"],
+        "model": config["model"],
+        "representation": config["method"]["representation"],
+        "stage1": stage1,
+        "seed": seed,
+    }
+    return digest(parts)[:16]

@@ -1,0 +1,357 @@
+"""Stage 1: build the model and the runner of a resolved config, train, leave one artefact behind.
+
+The artefact is a folder named by the stage's identity: the last checkpoint (weights, trails, the last
+snapshot, every follower's classifier), the snapshots that were kept, and ``stage1.json``, which is
+written last and says that the stage is finished.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.dist import get_rank, get_world_size
+from mmengine.hooks import CheckpointHook, LoggerHook
+from mmengine.logging import MMLogger
+from mmengine.runner import Runner
+from rich.console import Console
+
+from lt_bench.data.dataset import LongTailData
+from lt_bench.engine.checkpoints import (
+    BACKEND,
+    allow_logs_in_checkpoints,
+    latest_checkpoint,
+    saved_epochs,
+)
+from lt_bench.engine.clock import PeakMemory, StageClock
+from lt_bench.engine.data import evaluation_loader, training_loader
+from lt_bench.engine.loop import StageOneLoop
+from lt_bench.engine.progress import ProgressHook
+from lt_bench.errors import LTBenchError
+from lt_bench.files import write_atomically
+from lt_bench.method import FollowingClassifier, Representation, TrailFollower
+from lt_bench.models.stage_one import Numerics, StageOneModel, build_backbone
+from lt_bench.registry import METHODS
+from lt_bench.seeding import derive_seed
+from lt_bench.snapshots.buffer import SnapshotBuffer
+from lt_bench.snapshots.hook import SnapshotHook
+from lt_bench.snapshots.plan import BacktrackPlan, class_specific_plan
+from lt_bench.snapshots.recorder import SnapshotRecorder
+from lt_bench.snapshots.store import SnapshotStore
+from lt_bench.snapshots.trail import Trail
+from lt_bench.task import Task
+
+MANIFEST = "stage1.json"
+
+
+@dataclass(frozen=True)
+class StageOne:
+    """One stage 1, trained or not.
+
+    Attributes:
+        folder: where its artefact lies.
+        identity: see :func:`lt_bench.engine.identity.stage1_identity`.
+        config: the resolved config (of any of the experiments that share it).
+        data: the dataset.
+        task: the task.
+        seed: the run's seed.
+    """
+
+    folder: Path
+    identity: str
+    config: dict[str, Any]
+    data: LongTailData
+    task: Task
+    seed: int
+
+    @property
+    def epochs(self) -> int:
+        """E."""
+        return int(self.config["stage1"]["epochs"])
+
+    def manifest(self) -> dict[str, Any] | None:
+        """What ``stage1.json`` says, or None while the stage is not finished.
+
+        Raises:
+            LTBenchError: the file is damaged, or its checkpoint is gone.
+        """
+        path = self.folder / MANIFEST
+        if not path.exists():
+            return None
+        try:
+            manifest = json.loads(path.read_text())
+            if manifest["identity"] != self.identity:
+                raise KeyError("identity")
+        except (ValueError, KeyError, TypeError) as error:
+            raise LTBenchError(
+                f"{path} is damaged; delete it and run again with --resume"
+            ) from error
+        if self.epochs not in saved_epochs(self.folder):
+            raise LTBenchError(
+                f"stage 1 in {self.folder} is marked as finished, but its checkpoint "
+                f"epoch_{self.epochs}.pth is missing; restore it, or train again with --force"
+            )
+        return dict(manifest)
+
+    def final_checkpoint(self) -> dict[str, Any]:
+        """The last epoch's checkpoint, on the CPU.
+
+        Raises:
+            LTBenchError: it cannot be read.
+        """
+        allow_logs_in_checkpoints()
+        path = latest_checkpoint(self.folder)
+        if path is None:
+            raise LTBenchError(f"stage 1 in {self.folder} has no checkpoint; train it again")
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+
+    def store(self) -> SnapshotStore:
+        """The snapshots that are kept on disk."""
+        return SnapshotStore(
+            self.folder / "snapshots",
+            labels=self.data.train.labels,
+            num_classes=self.task.num_classes,
+            identity=self.identity,
+            keep=self.config["snapshots"]["keep"] or 1,
+        )
+
+
+def build_model(stage: StageOne) -> StageOneModel:
+    """The model of stage 1 with its initial weights, a pure function of config and seed."""
+    torch.manual_seed(derive_seed(stage.seed, "initial weights"))
+    representation: Representation = METHODS.build(
+        {**stage.config["method"]["representation"], "task": stage.task}
+    )
+    model_cfg = stage.config["model"]
+    backbone = build_backbone(dict(model_cfg["backbone"]))
+    dim = model_cfg.get("feature_dim") or getattr(backbone, "feature_dim", None)
+    if dim is None:
+        raise LTBenchError(
+            f"model.feature_dim is missing: say how many channels "
+            f"{model_cfg['backbone']['type']} ends in"
+        )
+    return StageOneModel(
+        backbone,
+        representation.build_head(int(dim)),
+        representation,
+        Numerics(**stage.config["stage1"]["numerics"]),
+    )
+
+
+def feature_dim(model: StageOneModel, config: dict[str, Any]) -> int:
+    """d, as the config or the backbone states it."""
+    return int(config["model"].get("feature_dim") or model.backbone.feature_dim)
+
+
+def follower_name(classifier: Mapping[str, Any]) -> str:
+    """A stable name of a following classifier: its resolved config."""
+    return json.dumps(dict(classifier), sort_keys=True)
+
+
+def default_plan(task: Task) -> BacktrackPlan:
+    """The plan whose trail every stage 1 keeps: class-specific, n_B = ceil(N / C)."""
+    return class_specific_plan(task.counts)
+
+
+def train(
+    stage: StageOne,
+    *,
+    following: Mapping[str, FollowingClassifier],
+    resume: bool,
+    force: bool,
+    launcher: str,
+    console: Console,
+) -> dict[str, Any]:
+    """Train stage 1 and the classifiers that follow it; the caller holds the folder's lock.
+
+    Args:
+        stage: what to train.
+        following: classifiers that want every epoch, by :func:`follower_name`.
+        resume: go on from the last checkpoint.
+        force: throw away what an earlier, unfinished call left.
+        launcher: MMEngine's launcher.
+        console: where progress goes.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        LTBenchError: an unfinished training is there and neither ``resume`` nor ``force`` was given;
+            the loss is not finite; the folder cannot be written.
+    """
+    allow_logs_in_checkpoints()
+    checkpoint = None if force else latest_checkpoint(stage.folder)
+    if checkpoint is not None and not resume:
+        raise LTBenchError(
+            f"an unfinished stage 1 lies in {stage.folder} ({checkpoint.name}); "
+            "give --resume to go on, or --force to start over"
+        )
+    if force:
+        _clear(stage.folder)
+    model = build_model(stage)
+    device = torch.device(get_device())
+    dim = feature_dim(model, stage.config)
+    followers: dict[str, TrailFollower] = {
+        name: method.follower(
+            feature_dim=dim, epochs=stage.epochs, seed=stage.seed, device=device
+        )
+        for name, method in following.items()
+    }
+    hook = _snapshot_hook(stage, followers, dim, device)
+    clock = StageClock()
+    progress = ProgressHook(console, f"stage 1 {stage.identity}")
+    runner = _runner(stage, model, device, [hook, progress, clock], checkpoint, launcher)
+    memory = PeakMemory(device)
+    try:
+        runner.train()
+    finally:
+        progress.close()
+    manifest = {
+        "identity": stage.identity,
+        "epochs": stage.epochs,
+        "recipe": stage.config["stage1"]["recipe"],
+        "seconds": round(clock.seconds, 3),
+        "resumed": checkpoint is not None,
+        "peak_memory_bytes": memory.read(),
+        "world_size": get_world_size(),
+        "final_loss": runner.message_hub.get_info("epoch_loss"),
+        "snapshots": stage.config["snapshots"],
+    }
+    if get_rank() == 0:
+        write_atomically(
+            stage.folder / MANIFEST, json.dumps(manifest, indent=2, sort_keys=True) + "\n"
+        )
+    return manifest
+
+
+def _snapshot_hook(
+    stage: StageOne, followers: dict[str, TrailFollower], dim: int, device: torch.device
+) -> SnapshotHook:
+    settings = stage.config["snapshots"]
+    dtype = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}.get(
+        settings["dtype"]
+    )
+    if dtype is None:
+        raise LTBenchError(
+            f"snapshots.dtype is float32, float16 or bfloat16; got {settings['dtype']!r}"
+        )
+    store = stage.store() if settings["keep"] else None
+    plans = {default_plan(stage.task), *(follower.plan for follower in followers.values())}
+    recorder = SnapshotRecorder(
+        {plan: Trail(plan, dim, dtype, device) for plan in plans},
+        followers,
+        store if get_rank() == 0 else None,
+    )
+
+    def catch_up(missing: set[str], done: int) -> None:
+        late = SnapshotRecorder(
+            {plan: trail for plan, trail in recorder.trails.items() if plan.key in missing},
+            {},
+        )
+        names = [name for name in missing if name in followers]
+        for name in names:
+            plan = followers[name].plan
+            late.trails.setdefault(plan, Trail(plan, dim, dtype, device))
+            late.followers[name] = followers[name]
+        for epoch in range(1, done + 1):
+            late.end_epoch(stage.store().read(epoch, device))
+
+    return SnapshotHook(
+        SnapshotBuffer(stage.data.train.labels, stage.task.num_classes, dim, dtype, device),
+        recorder,
+        settings["capture"],
+        evaluation_loader(stage.data, stage.config, "train", device)
+        if settings["capture"] == "epoch_end"
+        else None,
+        catch_up,
+    )
+
+
+def _runner(
+    stage: StageOne,
+    model: StageOneModel,
+    device: torch.device,
+    hooks: list[Any],
+    checkpoint: Path | None,
+    launcher: str,
+) -> Runner:
+    config, settings = stage.config, stage.config["stage1"]
+    runtime = config["runtime"]
+    loader = training_loader(
+        stage.data,
+        config,
+        model.objective.sampler,  # type: ignore[attr-defined]
+        batch_size=settings["batch_size"],
+        epochs=stage.epochs,
+        seed=stage.seed,
+        device=device,
+    )
+    wrapper = {"type": "OptimWrapper", "optimizer": dict(settings["optimizer"])}
+    if settings.get("clip_grad"):
+        wrapper["clip_grad"] = settings["clip_grad"]
+    runner_config = Config(dict(config))
+    if launcher != "none" and device.type == "cpu":
+        runner_config.model_wrapper_cfg = {
+            "type": "MMDistributedDataParallel",
+            "device_ids": None,
+            "broadcast_buffers": False,
+        }
+    return FileLogRunner(
+        model=model,
+        work_dir=str(stage.folder),
+        train_dataloader=loader,
+        train_cfg={
+            "type": StageOneLoop,
+            "max_epochs": stage.epochs,
+            "seed": stage.seed,
+            "log_interval": runtime["log_interval"],
+            "val_interval": runtime["val_interval"],
+        },
+        optim_wrapper=wrapper,
+        param_scheduler=[dict(entry) for entry in settings["schedule"]] or None,
+        default_hooks={
+            "logger": LoggerHook(interval=runtime["log_interval"], ignore_last=False),
+            "checkpoint": CheckpointHook(
+                interval=runtime["checkpoint_interval"],
+                save_last=True,
+                max_keep_ckpts=2,
+                backend_args={"backend": BACKEND},
+            ),
+        },
+        custom_hooks=hooks,
+        load_from=str(checkpoint) if checkpoint else None,
+        resume=checkpoint is not None,
+        launcher=launcher,
+        visualizer=dict(runtime["visualizer"]),
+        randomness={"seed": derive_seed(stage.seed, "runner") % 2**31},
+        experiment_name=f"stage1_{stage.identity}",
+        cfg=runner_config,
+        log_level="INFO",
+    )
+
+
+class FileLogRunner(Runner):
+    """MMEngine's runner, whose log is whole in its file; the console belongs to the progress."""
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """The logger, with errors only on the console."""
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if type(handler) is logging.StreamHandler:
+                handler.setLevel(logging.ERROR)
+        return logger
+
+
+def _clear(folder: Path) -> None:
+    for path in saved_epochs(folder).values():
+        path.unlink()
+    (folder / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(folder / "snapshots", ignore_errors=True)

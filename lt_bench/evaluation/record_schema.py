@@ -1,0 +1,241 @@
+"""What a run record must look like: its fields, their types, and what must agree with what.
+
+:func:`first_fault` is the whole of the check. It says what is wrong in words that name the field.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import torch
+
+from lt_bench.errors import LTBenchError
+from lt_bench.evaluation.report import accuracy_scores
+from lt_bench.evaluation.shots import find_convention, group_sizes
+
+SCHEMA_VERSION = 1
+KINDS = ("measured", "external")
+SPLITS = ("train", "val", "test")
+
+# Largest difference between a stored score and the one recomputed from per-class accuracies.
+TOLERANCE = 1e-6
+
+NAME = re.compile(r"[A-Za-z0-9][\w.+=-]*(/[A-Za-z0-9][\w.+=-]*)*", re.ASCII)
+
+_NULL = type(None)
+_KINDS_OF_VALUE: dict[type, str] = {
+    str: "a string",
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    dict: "an object",
+    list: "a list",
+    _NULL: "null",
+}
+
+# Every field of a record and the types it may have; all must be present, and no other may be.
+FIELDS: dict[str, tuple[type, ...]] = {
+    "schema_version": (int,),
+    "kind": (str,),
+    "name": (str,),
+    "label": (str,),
+    "method": (dict,),
+    "dataset": (dict,),
+    "dataset.name": (str,),
+    "dataset.identity": (str,),
+    "dataset.num_classes": (int,),
+    "dataset.sizes": (dict,),
+    "dataset.sizes.train": (int,),
+    "dataset.sizes.val": (int, _NULL),
+    "dataset.sizes.test": (int,),
+    "dataset.counts": (list,),
+    "dataset.facts": (dict,),
+    "backbone": (str,),
+    "protocol": (dict,),
+    "protocol.selection_rule": (str,),
+    "protocol.selection_split": (str, _NULL),
+    "protocol.batch_norm": (str, _NULL),
+    "protocol.checkpoint": (str,),
+    "seed": (int, _NULL),
+    "config": (dict,),
+    "selected": (dict,),
+    "stage1": (dict, _NULL),
+    "stage1.identity": (str,),
+    "stage1.epochs": (int,),
+    "stage1.recipe": (str,),
+    "stage1.recipe_epochs": (int,),
+    "scores": (dict,),
+    "scores.convention": (str,),
+    "scores.overall": (float,),
+    "scores.mean_class": (float,),
+    "scores.many": (float, _NULL),
+    "scores.medium": (float, _NULL),
+    "scores.few": (float, _NULL),
+    "scores.worst_class": (float,),
+    "scores.macro_f1": (float,),
+    "scores.ece": (float, _NULL),
+    "scores.group_classes": (dict,),
+    "scores.per_class": (list,),
+    "scores.tested": (list,),
+    "stage_seconds": (dict,),
+    "peak_memory_bytes": (int, _NULL),
+    "code": (dict,),
+    "code.version": (str,),
+    "code.commit": (str, _NULL),
+    "code.dirty": (bool, _NULL),
+    "environment": (dict,),
+    "created": (str,),
+}
+
+# Objects whose keys are free; all others hold exactly the keys that FIELDS lists.
+_OPEN = (
+    "method",
+    "dataset.facts",
+    "config",
+    "selected",
+    "scores.group_classes",
+    "stage_seconds",
+    "environment",
+)
+
+PERCENTAGES = ("overall", "mean_class", "many", "medium", "few", "worst_class", "macro_f1", "ece")
+
+
+def _has_type(value: Any, types: tuple[type, ...]) -> bool:
+    if isinstance(value, bool):
+        return bool in types
+    return isinstance(value, types) or (float in types and isinstance(value, int))
+
+
+def first_fault(content: Any) -> str | None:
+    """What is wrong with the content of a record, as part of a sentence; None if nothing is."""
+    return next(_faults(content), None)
+
+
+def _faults(content: Any) -> Iterator[str]:
+    """Every check in order; each relies on those before it, so only the first item is of use."""
+    if not isinstance(content, dict):
+        yield "it is not a JSON object"
+    version = content.get("schema_version")
+    if version != SCHEMA_VERSION:
+        yield (
+            f"its schema_version is {version!r}, and this version of lt-bench reads "
+            f"{SCHEMA_VERSION}"
+        )
+    yield from _layout_faults(content)
+    yield from _meaning_faults(content)
+    yield from _score_faults(content)
+
+
+def _layout_faults(content: dict[str, Any]) -> Iterator[str]:
+    """Missing, unknown and ill-typed fields."""
+    for name, types in FIELDS.items():
+        holder: Any = content
+        *parents, last = name.split(".")
+        for parent in parents:
+            holder = holder[parent]
+        if holder is None:  # an optional object that is not there
+            continue
+        if last not in holder:
+            yield f"field {name!r} is missing"
+        elif not _has_type(holder[last], types):
+            expected = " or ".join(_KINDS_OF_VALUE[kind] for kind in types)
+            yield f"field {name!r} must be {expected}, got {holder[last]!r:.60}"
+    known = set(FIELDS)
+    closed = ["", *(name for name, types in FIELDS.items() if dict in types and name not in _OPEN)]
+    for name in closed:
+        holder = content[name] if "." not in name and name else content
+        if "." in name:
+            parent, last = name.split(".")
+            holder = content[parent][last]
+        for key in holder or ():
+            if f"{name}.{key}".strip(".") not in known:
+                yield f"field {f'{name}.{key}'.strip('.')!r} is unknown"
+
+
+def _meaning_faults(content: dict[str, Any]) -> Iterator[str]:
+    """Values of the right type that cannot be right."""
+    dataset, protocol = content["dataset"], content["protocol"]
+    if content["kind"] not in KINDS:
+        yield f"field 'kind' must be one of {', '.join(KINDS)}, got {content['kind']!r}"
+    if not NAME.fullmatch(content["name"]):
+        yield f"field 'name' must be parts of letters, digits and _.+=-, got {content['name']!r}"
+    for name in ("seed", "stage1"):
+        if content["kind"] == "measured" and content[name] is None:
+            yield f"field {name!r} is null, which only an external record may have"
+    if content["seed"] is not None and content["seed"] < 0:
+        yield f"field 'seed' must be 0 or more, got {content['seed']}"
+    split = protocol["selection_split"]
+    if split is not None and split not in SPLITS:
+        yield f"field 'protocol.selection_split' must be null or one of {SPLITS}, got {split!r}"
+    for name, seconds in content["stage_seconds"].items():
+        if not _has_type(seconds, (float,)) or not math.isfinite(seconds) or seconds < 0:
+            yield f"field 'stage_seconds.{name}' must be 0 or more seconds, got {seconds!r:.60}"
+    try:
+        moment = datetime.fromisoformat(content["created"])
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        yield f"field 'created' must be an ISO 8601 time with its zone, got {content['created']!r}"
+    counts = dataset["counts"]
+    if not all(_has_type(count, (int,)) and count >= 0 for count in counts):
+        yield "field 'dataset.counts' must hold integers of 0 or more"
+    if not len(counts) == dataset["num_classes"] > 0:
+        yield (
+            f"field 'dataset.counts' has {len(counts)} entries for {dataset['num_classes']} classes"
+        )
+    if sum(counts) != dataset["sizes"]["train"]:
+        yield (
+            f"field 'dataset.counts' adds up to {sum(counts)}, "
+            f"'dataset.sizes.train' is {dataset['sizes']['train']}"
+        )
+
+
+def _score_faults(content: dict[str, Any]) -> Iterator[str]:
+    """Scores out of range, or that do not follow from the per-class accuracies."""
+    scores, dataset = content["scores"], content["dataset"]
+    per_class, tested = scores["per_class"], scores["tested"]
+    for name in ("per_class", "tested"):
+        if len(scores[name]) != dataset["num_classes"]:
+            yield (
+                f"field 'scores.{name}' has {len(scores[name])} entries for "
+                f"{dataset['num_classes']} classes"
+            )
+    if not all(_has_type(size, (int,)) and size >= 0 for size in tested):
+        yield "field 'scores.tested' must hold integers of 0 or more"
+    if sum(tested) != dataset["sizes"]["test"]:
+        yield (
+            f"field 'scores.tested' adds up to {sum(tested)}, "
+            f"'dataset.sizes.test' is {dataset['sizes']['test']}"
+        )
+    for index, (value, size) in enumerate(zip(per_class, tested, strict=True)):
+        if (value is None) != (size == 0):
+            yield f"field 'scores.per_class[{index}]' is {value!r} with {size} test samples"
+        if value is not None and not (_has_type(value, (float,)) and 0 <= value <= 100):
+            yield f"field 'scores.per_class[{index}]' must be a percentage, got {value!r:.60}"
+    for name in PERCENTAGES:
+        if scores[name] is not None and not 0 <= scores[name] <= 100:
+            yield f"field 'scores.{name}' must be a percentage, got {scores[name]!r}"
+    try:
+        convention = find_convention(scores["convention"]).name
+        expected = accuracy_scores(per_class, tested, dataset["counts"], convention)
+        sizes = group_sizes(torch.tensor(dataset["counts"]), convention)
+    except LTBenchError as error:
+        yield f"field 'scores': {error}"
+        return
+    for name, value in expected.items():
+        stored = scores[name]
+        same = stored is value or (
+            stored is not None and value is not None and abs(stored - value) <= TOLERANCE
+        )
+        if not same:
+            yield f"field 'scores.{name}' is {stored}, but the per-class accuracies give {value}"
+    if scores["group_classes"] != sizes:
+        yield (
+            f"field 'scores.group_classes' is {scores['group_classes']}, but the training counts "
+            f"give {sizes}"
+        )

@@ -1,0 +1,148 @@
+"""Training a classifier head on features: the recipe of stage 2, shared by every method that has one.
+
+Decoupling (Kang et al. 2020) and Breadcrumb use the same: SGD with momentum, a learning rate that
+follows a cosine from ``lr`` towards 0 over the epochs, cross-entropy. The rate of epoch e (from 1) of E
+is lr * (1 + cos(pi (e - 1) / E)) / 2: set before the epoch, so that no epoch is spent at rate 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lt_bench.errors import LTBenchError, near_names
+
+
+@dataclass(frozen=True)
+class HeadRecipe:
+    """How a head is trained.
+
+    Attributes:
+        epochs: passes over the data.
+        batch_size: samples a step.
+        lr: learning rate of the first epoch.
+        momentum: SGD's momentum.
+        weight_decay: L2 penalty on weights and biases.
+    """
+
+    epochs: int = 10
+    batch_size: int = 512
+    lr: float = 0.2
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if int(getattr(self, name)) < 1:
+                raise LTBenchError(
+                    f"the recipe's {name} is at least 1, got {getattr(self, name)!r}"
+                )
+
+    @classmethod
+    def of(cls, given: dict[str, Any] | HeadRecipe | None, **defaults: Any) -> HeadRecipe:
+        """A recipe from a config's dict, with ``defaults`` for what the dict leaves open.
+
+        Raises:
+            LTBenchError: a key that a recipe does not have.
+        """
+        if isinstance(given, HeadRecipe):
+            return given
+        values = {**defaults, **(given or {})}
+        known = asdict(cls())
+        for key in values:
+            if key not in known:
+                raise LTBenchError(f"unknown recipe key {key!r}: {near_names(key, known)}")
+        return cls(**values)
+
+    def rate(self, epoch: int) -> float:
+        """The learning rate of epoch ``epoch``, counted from 1."""
+        return self.lr * (1 + math.cos(math.pi * (epoch - 1) / self.epochs)) / 2
+
+
+class HeadTrainer:
+    """A head, its optimiser and its schedule.
+
+    Args:
+        head: features (B, d) -> logits (B, C); trained in place.
+        recipe: how.
+        device: where the head lives.
+    """
+
+    def __init__(self, head: nn.Module, recipe: HeadRecipe, device: torch.device) -> None:
+        self.head = head.to(device)
+        self.recipe = recipe
+        parameters = [p for p in head.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.SGD(
+            parameters,
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            foreach=True,
+        )
+        self._device = device
+
+    def epoch(self, epoch: int, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+        """One pass over ``batches`` of (features (B, d), labels (B,)) at epoch ``epoch``'s rate.
+
+        Returns:
+            The mean loss of the epoch's steps, a scalar tensor on the device.
+
+        Raises:
+            LTBenchError: the loss is not finite, or there was no batch.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.rate(epoch)
+        self.head.train()
+        total = torch.zeros((), device=self._device)
+        steps = 0
+        for features, labels in batches:
+            loss = F.cross_entropy(self.head(features.float()), labels)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+            total += loss.detach()
+            steps += 1
+        self.head.eval()
+        if not steps:
+            raise LTBenchError(
+                f"classifier training got no batch: the batch size {self.recipe.batch_size} is larger "
+                "than an epoch's samples; set a smaller classifier.recipe.batch_size"
+            )
+        mean = total / steps
+        if not torch.isfinite(mean):
+            raise LTBenchError(
+                f"the classifier's loss became {mean.item()} in its epoch {epoch}; "
+                f"lower classifier.recipe.lr (now {self.recipe.lr}) or look at the features"
+            )
+        return mean
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and momentum."""
+        return {"head": self.head.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from saved weights and momentum."""
+        self.head.load_state_dict(state["head"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def shuffled_batches(
+    features: Tensor, labels: Tensor, batch_size: int, generator: torch.Generator
+) -> Iterable[tuple[Tensor, Tensor]]:
+    """Batches of a set of features in random order; a last, smaller one is kept.
+
+    Args:
+        features: (M, d).
+        labels: (M,) int64.
+        batch_size: samples a batch.
+        generator: draws the order, on its own device.
+    """
+    order = torch.randperm(len(labels), generator=generator, device=generator.device)
+    for rows in order.to(features.device).split(batch_size):
+        yield features[rows], labels[rows]

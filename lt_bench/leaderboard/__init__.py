@@ -1,0 +1,1 @@
+"""From run records to tables: specifications as data, statistics over seeds, renderers."""

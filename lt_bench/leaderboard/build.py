@@ -1,0 +1,145 @@
+"""A specification and run records, put together.
+
+Records of one config are one row; its seeds are pooled. Pooling is refused where anything but the
+seed differs between them. A row without a record says "not run".
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from lt_bench.errors import LTBenchError
+from lt_bench.evaluation.record import RunRecord, comparable_config
+from lt_bench.leaderboard.notes import misfits, section_notes
+from lt_bench.leaderboard.spec import METRICS, Section, TableSpec
+from lt_bench.leaderboard.statistics import Estimate, estimate
+from lt_bench.leaderboard.table import (
+    EXTERNAL,
+    MEASURED,
+    NOT_RUN,
+    PUBLISHED,
+    Table,
+    TableRow,
+    TableSection,
+)
+
+
+def build_table(spec: TableSpec, records: Iterable[RunRecord]) -> Table:
+    """Fill a specification with what was measured.
+
+    Args:
+        spec: the table.
+        records: any run records; those that no row asks for are ignored.
+
+    Raises:
+        LTBenchError: records of one row differ in more than their seed.
+    """
+    by_name: dict[str, list[RunRecord]] = defaultdict(list)
+    for record in sorted(records, key=lambda record: (record.name, record.seed or 0)):
+        by_name[record.name].append(record)
+    sections = tuple(_build_section(section, by_name, spec.external) for section in spec.sections)
+    return Table(spec, sections)
+
+
+def _build_section(
+    section: Section, by_name: Mapping[str, Sequence[RunRecord]], external: bool
+) -> TableSection:
+    rows, left_out = [], []
+    for row in section.rows:
+        found = [
+            record for record in by_name.get(row.config or "", ()) if record.kind == "measured"
+        ]
+        fitting = [record for record in found if not misfits(section, record)]
+        left_out += [record for record in found if misfits(section, record)]
+        state = PUBLISHED if row.config is None else MEASURED if fitting else NOT_RUN
+        rows.append(
+            TableRow(
+                label=row.label,
+                config=row.config,
+                state=state,
+                records=tuple(fitting),
+                measured=_pool(fitting, section.convention),
+                published=row.published,
+            )
+        )
+    if external:
+        rows += _external_rows(section, by_name)
+    known = [record for row in rows for record in row.records]
+    class_counts = (
+        known[0].scores_under(section.convention).group_classes if known else section.class_counts
+    )
+    return TableSection(
+        spec=section,
+        rows=tuple(rows),
+        class_counts=class_counts,
+        notes=tuple(section_notes(section, rows, class_counts, left_out)),
+    )
+
+
+def _external_rows(section: Section, by_name: Mapping[str, Sequence[RunRecord]]) -> list[TableRow]:
+    """External entries on the section's dataset, by label."""
+    rows = []
+    for name, records in by_name.items():
+        fitting = [
+            record
+            for record in records
+            if record.kind == "external"
+            and record.dataset["name"] == section.dataset
+            and not misfits(section, record)
+        ]
+        if fitting:
+            measured = _pool(fitting, section.convention)
+            label = fitting[0].label
+            rows.append(TableRow(label, name, EXTERNAL, tuple(fitting), measured, None))
+    return sorted(rows, key=lambda row: (row.label, row.config or ""))
+
+
+def _pool(records: Sequence[RunRecord], convention: str) -> dict[str, Estimate | None]:
+    """Estimates over the seeds of one config.
+
+    Raises:
+        LTBenchError: the records differ in more than their seed.
+    """
+    if not records:
+        return {}
+    _check_poolable(records)
+    scores = [record.scores_under(convention) for record in records]
+    pooled: dict[str, Estimate | None] = {}
+    for metric in METRICS:
+        values = [getattr(score, metric) for score in scores]
+        pooled[metric] = None if None in values else estimate(values)
+    return pooled
+
+
+def _check_poolable(records: Sequence[RunRecord]) -> None:
+    first = records[0]
+    for other in records[1:]:
+        difference = (
+            "the dataset"
+            if other.dataset["identity"] != first.dataset["identity"]
+            else _first_difference(comparable_config(first.config), comparable_config(other.config))
+        )
+        if difference is None:
+            continue
+        raise LTBenchError(
+            f"the records of {first.name} with seeds {first.seed} and {other.seed} differ in "
+            f"{difference}, so their mean would mean nothing; run both with one config, or keep "
+            "one of them in another folder"
+        )
+
+
+def _first_difference(first: Any, second: Any, where: str = "") -> str | None:
+    """The first key, in order, in which two configs differ; None if they do not."""
+    if first == second:
+        return None
+    if isinstance(first, dict) and isinstance(second, dict):
+        for key in sorted(first.keys() | second.keys()):
+            name = f"{where}.{key}".strip(".")
+            if (key in first) != (key in second):
+                return f"the config's {name} (only one has it)"
+            found = _first_difference(first[key], second[key], name)
+            if found is not None:
+                return found
+    return f"the config's {where} ({first!r:.40} and {second!r:.40})"

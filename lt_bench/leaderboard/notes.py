@@ -1,0 +1,148 @@
+"""The sentences below a table: seeds, convention, selection, schedule, sources, and what is amiss.
+
+All of them are made from records and specification alone, so that the same records give the same
+bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from lt_bench.evaluation.record import RunRecord
+from lt_bench.evaluation.shots import GROUPS, find_convention
+from lt_bench.leaderboard.consistency import TOLERANCE, disagreements
+from lt_bench.leaderboard.spec import Section
+from lt_bench.leaderboard.table import EXTERNAL, TableRow
+
+
+def section_notes(
+    section: Section,
+    rows: Sequence[TableRow],
+    class_counts: Mapping[str, int] | None,
+    left_out: Sequence[RunRecord],
+) -> list[str]:
+    """What a reader must know to judge the section's figures.
+
+    Args:
+        section: its specification.
+        rows: its rows.
+        class_counts: classes in each shot group, where known.
+        left_out: records of its configs that have other facts than the section asks for.
+    """
+    measured = [row for row in rows if row.records]
+    return [
+        *(_measured_notes(measured) if measured else ["Measured: no record yet."]),
+        _convention_note(section, class_counts),
+        *_warning_notes(section, measured, left_out),
+        *_published_notes(section, class_counts),
+    ]
+
+
+def misfits(section: Section, record: RunRecord) -> dict[str, Any]:
+    """The facts of the record's dataset that differ from those the section asks for."""
+    facts = record.dataset["facts"]
+    return {
+        name: facts.get(name) for name, value in section.facts.items() if facts.get(name) != value
+    }
+
+
+def _stated(said: Iterable[tuple[str, str]]) -> str:
+    """What rows say of one matter: once if all agree, else each statement with who says it.
+
+    Args:
+        said: (statement, label of the row), in the order of rows.
+    """
+    who: dict[str, dict[str, None]] = {}
+    for text, label in said:
+        who.setdefault(text, {})[label] = None
+    if len(who) == 1:
+        return next(iter(who))
+    return "; ".join(f"{text} ({', '.join(labels)})" for text, labels in who.items())
+
+
+def _measured_notes(rows: Sequence[TableRow]) -> list[str]:
+    spread = (
+        "mean ± half-width of the 95% Student-t interval over seeds"
+        if any(len(row.records) > 1 for row in rows)
+        else "a single seed, hence no interval"
+    )
+    seeds = _stated((", ".join(map(str, row.seeds)) or "unknown", row.label) for row in rows)
+    notes = [f"Measured on the test split, in percent: {spread}. Seeds: {seeds}."]
+    matters: tuple[tuple[str, Callable[[RunRecord], str | None]], ...] = (
+        ("Stage 1", _schedule),
+        ("Selection", _selection),
+        ("Checkpoint", lambda record: record.protocol["checkpoint"]),
+        ("Batch norm of the frozen backbone", lambda record: record.protocol["batch_norm"]),
+    )
+    for what, text_of in matters:
+        said = [(text_of(record), row.label) for row in rows for record in row.records]
+        text = _stated((text, label) for text, label in said if text is not None)
+        if text:
+            notes.append(f"{what}: {text}.")
+    return notes
+
+
+def _schedule(record: RunRecord) -> str | None:
+    stage1 = record.stage1
+    return None if stage1 is None else f"{stage1['recipe']}, {stage1['epochs']} epochs"
+
+
+def _selection(record: RunRecord) -> str:
+    split = record.protocol["selection_split"]
+    rule = record.protocol["selection_rule"]
+    return rule if split is None else f"{rule}, on {split}"
+
+
+def _convention_note(section: Section, class_counts: Mapping[str, int] | None) -> str:
+    convention = find_convention(section.convention)
+    note = f"Shot groups by training count t, convention {convention.name!r}: {convention.text}"
+    if class_counts is not None:
+        sizes = "/".join(str(class_counts[name]) for name in GROUPS)
+        note += f"; {sizes} classes"
+    return note + "."
+
+
+def _warning_notes(
+    section: Section, rows: Sequence[TableRow], left_out: Sequence[RunRecord]
+) -> list[str]:
+    notes = []
+    if any(row.selected_on_test for row in rows):
+        notes.append("† A hyper-parameter was chosen on the test split: the figure is optimistic.")
+    if any(row.state == EXTERNAL for row in rows):
+        notes.append("External: predictions of a model that was not trained here, scored here.")
+    data: dict[str, list[str]] = {}
+    for row in rows:
+        data.setdefault(row.records[0].dataset["identity"], []).append(row.label)
+    if len(data) > 1:
+        parts = "; ".join(", ".join(labels) for labels in data.values())
+        notes.append(f"Not comparable: these were measured on different data: {parts}.")
+    for record in left_out:
+        facts = ", ".join(
+            f"{name} is {value} and not {section.facts[name]}"
+            for name, value in misfits(section, record).items()
+        )
+        notes.append(f"Left out: {record.name}, seed {record.seed}: its {facts}.")
+    return notes
+
+
+def _published_notes(section: Section, class_counts: Mapping[str, int] | None) -> list[str]:
+    sources = _stated(
+        (f"{row.published.source}, {row.published.evidence}", row.label)
+        for row in section.rows
+        if row.published is not None
+    )
+    if not sources:
+        return []
+    notes = [f"Published: {sources}."]
+    wrong = disagreements(section, section.class_counts or class_counts)
+    if wrong:
+        listed = "; ".join(
+            f"{label}, {overall:.1f} published, {implied:.1f} implied"
+            for label, overall, implied in wrong
+        )
+        notes.append(
+            f"Published rows whose overall is more than {TOLERANCE} from their group means, "
+            f"weighted by class counts: {listed}."
+        )
+    return notes

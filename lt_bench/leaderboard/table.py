@@ -1,0 +1,96 @@
+"""A table that is ready to be shown: what every renderer gets.
+
+Measured and published figures are different fields of a row, so a published one cannot end up in a
+measured column.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lt_bench.evaluation.record import RunRecord
+from lt_bench.leaderboard.spec import METRICS, Published, Section, TableSpec
+from lt_bench.leaderboard.statistics import Estimate
+
+MEASURED, NOT_RUN, EXTERNAL, PUBLISHED = "measured", "not run", "external", "published only"
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row, ready to be shown.
+
+    Attributes:
+        label: the method, without marks.
+        config: the config's name; None for a published figure that nothing here measures.
+        state: ``measured``, ``not run``, ``external`` or ``published only``.
+        records: the records behind it, by seed.
+        measured: by metric; None where there is no such class. Empty without records.
+        published: published figures, or None.
+    """
+
+    label: str
+    config: str | None
+    state: str
+    records: tuple[RunRecord, ...]
+    measured: dict[str, Estimate | None]
+    published: Published | None
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of its records, ascending."""
+        return [record.seed for record in self.records if record.seed is not None]
+
+    @property
+    def selected_on_test(self) -> bool:
+        """Whether a hyper-parameter was chosen on the test split."""
+        return any(record.protocol["selection_split"] == "test" for record in self.records)
+
+    @property
+    def epochs(self) -> tuple[int, int] | None:
+        """Epochs of stage 1 that were run and that its recipe asks for."""
+        stage1 = self.records[0].stage1 if self.records else None
+        return (stage1["epochs"], stage1["recipe_epochs"]) if stage1 else None
+
+    @property
+    def shown_label(self) -> str:
+        """The label with what a reader must know: shorter schedule, external, chosen on test."""
+        label = self.label
+        if self.epochs is not None and self.epochs[0] < self.epochs[1]:
+            label += f" ({self.epochs[0]} of {self.epochs[1]} epochs)"
+        if self.state == EXTERNAL:
+            label += " (external)"
+        return label + (" †" if self.selected_on_test else "")
+
+
+@dataclass(frozen=True)
+class TableSection:
+    """One section, ready to be shown.
+
+    Attributes:
+        spec: what was asked for.
+        rows: in the specification's order, external entries last.
+        class_counts: classes in each shot group, where known.
+        notes: sentences that state the protocol, for below the section.
+    """
+
+    spec: Section
+    rows: tuple[TableRow, ...]
+    class_counts: dict[str, int] | None
+    notes: tuple[str, ...]
+
+    @property
+    def published_metrics(self) -> list[str]:
+        """The metrics for which some row has a published figure."""
+        return [
+            metric
+            for metric in METRICS
+            if any(row.published and metric in row.published.values for row in self.rows)
+        ]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table, ready to be shown."""
+
+    spec: TableSpec
+    sections: tuple[TableSection, ...]

@@ -1,0 +1,262 @@
+"""What a method is: one answer to one of three questions.
+
+1. *representation*: which loss, head and sampler train stage 1 (:class:`Representation`);
+2. *classifier*: how the final classifier comes from the trained representation (:class:`Classifier`);
+3. *prediction*: what happens to logits at test time (:class:`Prediction`).
+
+An experiment names one method for each question, so LDAM + cRT or Balanced Softmax + tau-norm is a
+config and no code. A method is registered in :data:`lt_bench.registry.METHODS` by a decorator; the
+file it is in may lie anywhere.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lt_bench.data.batch import Batch
+from lt_bench.snapshots.plan import BacktrackPlan
+from lt_bench.snapshots.snapshot import Snapshot
+from lt_bench.snapshots.trail import Trail
+from lt_bench.task import Task
+
+
+class Method:
+    """Base of everything in METHODS; ``seam`` says which question it answers.
+
+    Args:
+        task: the task; each method's own parameters follow as keyword arguments.
+    """
+
+    seam: ClassVar[str]
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+
+
+class FeatureModel(Protocol):
+    """What a representation's loss may use of the model of stage 1."""
+
+    head: nn.Module
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, channels, H, W) -> (B, d)."""
+        ...
+
+
+class Representation(nn.Module, Method, ABC):
+    """Seam 1: how stage 1 is trained.
+
+    Override :meth:`criterion` for a loss on logits, :meth:`build_head` for another classifier,
+    ``sampler`` for another sampling, :meth:`start_epoch` for a deferred schedule, and :meth:`forward`
+    for a loss that needs the features or the images. Parameters and buffers are trained and saved
+    with the model.
+    """
+
+    seam = "representation"
+    sampler: ClassVar[dict[str, Any]] = {"type": "instance"}
+
+    def __init__(self, task: Task) -> None:
+        nn.Module.__init__(self)
+        Method.__init__(self, task)
+
+    def build_head(self, feature_dim: int) -> nn.Module:
+        """The head of stage 1, (B, d) -> (B, C); a linear layer unless overridden."""
+        return nn.Linear(feature_dim, self.task.num_classes)
+
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Called before epoch ``epoch`` (from 1) of ``epochs``; nothing unless overridden."""
+        del epoch, epochs
+
+    @abstractmethod
+    def criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of logits (B, C) for labels (B,) int64: a scalar tensor."""
+
+    def forward(self, model: FeatureModel, batch: Batch) -> Tensor:
+        """The loss of a batch: a scalar tensor."""
+        return self.criterion(model.head(model.features(batch.images)), batch.labels)
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of a whole split in order: (n, d) float32 and labels (n,) int64."""
+
+    features: Tensor
+    labels: Tensor
+
+
+@dataclass
+class FittedClassifier:
+    """What seam 2 returns.
+
+    Attributes:
+        head: features (n, d) -> logits (n, C), in eval mode.
+        selected: hyper-parameters that were chosen, by name, for the record.
+        selected_on: the split they were chosen on: ``"none"``, ``"val"`` or ``"test"``.
+        notes: further facts for the record, JSON-able.
+    """
+
+    head: nn.Module
+    selected: dict[str, Any] = field(default_factory=dict)
+    selected_on: str = "none"
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+class TrainedRepresentation(ABC):
+    """Stage 1 as a classifier method sees it: frozen, in eval mode (batch statistics do not move).
+
+    Attributes:
+        task: the task.
+        feature_dim: d.
+        head: the head that stage 1 trained.
+        epochs: E, the epochs of stage 1.
+        seed: the run's seed.
+        device: where features are.
+    """
+
+    task: Task
+    feature_dim: int
+    head: nn.Module
+    epochs: int
+    seed: int
+    device: torch.device
+
+    @abstractmethod
+    def features(self, split: str) -> Features | None:
+        """Features of ``"train"``, ``"val"`` or ``"test"`` images without augmentation, made once.
+
+        Returns:
+            The features, or None where the dataset has no such split.
+        """
+
+    @abstractmethod
+    def image_features(
+        self, sampler: Mapping[str, Any], *, batch_size: int, epochs: int
+    ) -> FeatureEpochs:
+        """Epochs of features of augmented training images, through the frozen backbone.
+
+        Args:
+            sampler: config of the sampler that draws the images.
+            batch_size: images a batch.
+            epochs: epochs that will be asked for.
+        """
+
+    @abstractmethod
+    def final_trail(self, plan: BacktrackPlan) -> tuple[Snapshot, Trail]:
+        """The last snapshot Z^E and the trail of the snapshots before it.
+
+        Raises:
+            LTBenchError: stage 1 kept too few snapshots for ``plan``.
+        """
+
+    @abstractmethod
+    def replay(self, plan: BacktrackPlan) -> Iterator[tuple[Snapshot, Trail]]:
+        """Every epoch's snapshot in order, each with the trail of those before it.
+
+        Raises:
+            LTBenchError: stage 1 did not keep every snapshot.
+        """
+
+
+class FeatureEpochs(Protocol):
+    """Epochs of (features, labels) batches."""
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of epoch ``epoch`` (from 1): features (B, d) float32, labels (B,) int64."""
+        ...
+
+
+class Classifier(Method, ABC):
+    """Seam 2: how the final classifier comes from the trained representation."""
+
+    seam = "classifier"
+
+    @abstractmethod
+    def fit(self, stage: TrainedRepresentation) -> FittedClassifier:
+        """Learn or build the classifier.
+
+        Nothing may be chosen on the test split unless ``selected_on`` says so.
+        """
+
+
+class TrailFollower(ABC):
+    """A classifier in training that is shown stage 1's snapshots, one epoch at a time.
+
+    It must draw from generators of its own, seeded from (seed, epoch): then training alongside
+    stage 1 and replaying stored snapshots give the same classifier.
+    """
+
+    plan: BacktrackPlan
+
+    @abstractmethod
+    def observe(self, snapshot: Snapshot, trail: Trail) -> None:
+        """Take in Z^e with the trail of earlier snapshots; both are only valid during the call."""
+
+    @abstractmethod
+    def result(self) -> FittedClassifier:
+        """The classifier after the last epoch."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """All that decides how training goes on: tensors, numbers, strings and dicts of them."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state saved before."""
+
+
+class FollowingClassifier(Classifier):
+    """A classifier that learns from every epoch's snapshot, alongside stage 1 or from a replay."""
+
+    @abstractmethod
+    def plan(self) -> BacktrackPlan:
+        """Which earlier snapshots it back-tracks to."""
+
+    def follows(self) -> bool:
+        """Whether it wants every epoch (else only the last, which any finished stage 1 can give)."""
+        return True
+
+    @abstractmethod
+    def follower(
+        self, *, feature_dim: int, epochs: int, seed: int, device: torch.device
+    ) -> TrailFollower:
+        """A fresh follower for a stage 1 of ``epochs`` epochs."""
+
+    def fit(self, stage: TrainedRepresentation) -> FittedClassifier:
+        """Follow the stored snapshots: all of them, or only the last where that is all it wants."""
+        follower = self.follower(
+            feature_dim=stage.feature_dim,
+            epochs=stage.epochs,
+            seed=stage.seed,
+            device=stage.device,
+        )
+        if self.follows():
+            for snapshot, trail in stage.replay(self.plan()):
+                follower.observe(snapshot, trail)
+        else:
+            follower.observe(*stage.final_trail(self.plan()))
+        return follower.result()
+
+
+class Prediction(Method, ABC):
+    """Seam 3: what happens to logits at test time."""
+
+    seam = "prediction"
+
+    def fit(self, val: tuple[Tensor, Tensor] | None) -> tuple[dict[str, Any], str]:
+        """Choose parameters from validation logits (n, C) and labels (n,), where there are any.
+
+        Returns:
+            What was chosen, and the split it was chosen on (``"none"`` where nothing was).
+        """
+        del val
+        return {}, "none"
+
+    @abstractmethod
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Test-time logits (n, C) from the classifier's logits (n, C)."""

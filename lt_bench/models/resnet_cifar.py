@@ -1,0 +1,84 @@
+"""The CIFAR ResNet with parameter-free shortcuts (He et al. 2016, section 4.2, option A).
+
+ResNet-32 of the long-tail literature: a 3x3 stem of 16 channels, three stages of n basic blocks with
+16, 32 and 64 channels, depth = 6n + 2, 64-d features after global average pooling.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lt_bench.errors import LTBenchError
+from lt_bench.registry import MODELS
+
+
+class OptionABlock(nn.Module):
+    """Two 3x3 convolutions; where the shape changes, the shortcut subsamples and pads channels with 0.
+
+    Args:
+        channels_in: input channels.
+        channels_out: output channels.
+        stride: stride of the first convolution.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels_out)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels_out)
+        self.stride = stride
+        self.padding = channels_out - channels_in
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels_in, H, W) -> (B, channels_out, H/stride, W/stride)."""
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        out = self.bn2(self.conv2(out))
+        if self.stride != 1 or self.padding:
+            before = self.padding // 2
+            x = F.pad(
+                x[:, :, :: self.stride, :: self.stride],
+                (0, 0, 0, 0, before, self.padding - before),
+            )
+        return F.relu(out + x, inplace=True)
+
+
+@MODELS.register_module("cifar_resnet")
+class CifarResNet(nn.Module):
+    """CIFAR ResNet, (B, 3, 32, 32) float -> (B, 64, 8, 8) float.
+
+    Args:
+        depth: 6n + 2: 20, 32, 44, 56, 110.
+        width: channels of the first stage.
+        in_channels: channels of the images.
+
+    Raises:
+        LTBenchError: ``depth`` is not 6n + 2.
+    """
+
+    def __init__(self, depth: int = 32, width: int = 16, in_channels: int = 3) -> None:
+        super().__init__()
+        if depth < 8 or (depth - 2) % 6:
+            raise LTBenchError(
+                f"cifar_resnet expects a depth of 6n + 2 (20, 32, 44, ...), got {depth}"
+            )
+        blocks = (depth - 2) // 6
+        self.feature_dim = 4 * width
+        self.conv1 = nn.Conv2d(in_channels, width, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        layers: list[nn.Module] = []
+        channels = width
+        for stage in range(3):
+            for index in range(blocks):
+                out = width * 2**stage
+                layers.append(OptionABlock(channels, out, 2 if stage and not index else 1))
+                channels = out
+        self.blocks = nn.Sequential(*layers)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The last feature map, before pooling."""
+        return self.blocks(F.relu(self.bn1(self.conv1(x)), inplace=True))

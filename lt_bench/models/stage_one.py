@@ -1,0 +1,98 @@
+"""The model of stage 1: backbone, pooled features, head; and the numerics it runs under."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from lt_bench.errors import LTBenchError
+from lt_bench.registry import MODELS
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """How numbers are held while the model runs; part of stage 1's identity.
+
+    Attributes:
+        precision: ``fp32``, or ``bf16`` for bfloat16 autocast around the forward pass.
+        channels_last: NHWC memory layout of images and convolution weights.
+    """
+
+    precision: str = "fp32"
+    channels_last: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("fp32", "bf16"):
+            raise LTBenchError(
+                f"stage1.numerics.precision is 'fp32' or 'bf16', got {self.precision!r}"
+            )
+
+    def autocast(self, device_type: str) -> torch.autocast:
+        """The autocast context of the forward pass."""
+        return torch.autocast(device_type, torch.bfloat16, enabled=self.precision == "bf16")
+
+
+def build_backbone(cfg: dict[str, Any]) -> nn.Module:
+    """Build a backbone of this project, or mmpretrain's when the type starts with ``mmpretrain.``."""
+    if str(cfg.get("type", "")).startswith("mmpretrain."):
+        import mmpretrain.models  # noqa: F401  registers its backbones; seconds, so only on demand
+    elif cfg.get("type") == "resnet10":
+        import lt_bench.models.resnet10  # noqa: F401
+    return MODELS.build(cfg)
+
+
+class StageOneModel(BaseModel):
+    """Backbone, global average pooling, head.
+
+    Args:
+        backbone: maps images to a feature map (B, d, h, w), to features (B, d), or to a tuple whose
+            last entry is one of them.
+        head: maps features (B, d) to logits (B, C).
+        objective: ``(model, batch) -> scalar loss``, the representation method's loss. It is kept as
+            a submodule where it is one, so that what it learns is trained and saved.
+        numerics: precision and memory layout.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        head: nn.Module,
+        objective: Callable[[StageOneModel, Any], Tensor],
+        numerics: Numerics,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.objective = objective
+        self.numerics = numerics
+        if numerics.channels_last:
+            self.backbone.to(memory_format=torch.channels_last)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Pooled features of a batch.
+
+        Args:
+            images: (B, channels, H, W) float32, normalised.
+
+        Returns:
+            (B, d) float32.
+        """
+        with self.numerics.autocast(images.device.type):
+            out = self.backbone(images)
+            if isinstance(out, (tuple, list)):
+                out = out[-1]
+            if out.dim() == 4:
+                out = out.mean(dim=(2, 3))
+        # The loss and the snapshots want full precision, whatever the convolutions ran in.
+        return out.float()
+
+    def forward(self, batch: Any, mode: str = "loss") -> Tensor:  # type: ignore[override]
+        """The loss of a batch (``mode="loss"``), or its logits (B, C) (``mode="logits"``)."""
+        if mode == "loss":
+            return self.objective(self, batch)
+        return self.head(self.features(batch.images))

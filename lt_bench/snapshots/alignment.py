@@ -1,0 +1,94 @@
+"""Alignments: affine maps that carry a class's features of an earlier epoch to the current one.
+
+Breadcrumbs, section 3.2, (5), and the ablation of section 5.2. An alignment is a function of the
+moments of P groups of features, a group being one class in one earlier epoch, and of the moments of
+the same classes now. It returns ``(scale, shift)``, each (P, d), broadcastable to it, or None,
+meaning
+
+    z  ->  scale * z + shift,        None standing for 1 and 0.
+
+Another alignment is one function registered in ``ALIGNMENTS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lt_bench.registry import ALIGNMENTS
+
+# A deviation this small beside its mean is rounding, not spread: nothing to rescale by.
+_NO_SPREAD = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Moments of P groups; a table is only read when an alignment asks for it.
+
+    Attributes:
+        mean_table, std_table: (G, d).
+        groups: (P,) int64, rows of the two tables.
+        epoch_mean_table: (S, d), means of all N features of an epoch.
+        epochs: (P,) int64, rows of it.
+        count: (P,) int64, the n_j.
+    """
+
+    mean_table: Tensor
+    std_table: Tensor
+    groups: Tensor
+    epoch_mean_table: Tensor
+    epochs: Tensor
+    count: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """(P, d): the class's mean in the epoch."""
+        return self.mean_table.index_select(0, self.groups)
+
+    @property
+    def std(self) -> Tensor:
+        """(P, d): the class's biased standard deviation in the epoch."""
+        return self.std_table.index_select(0, self.groups)
+
+    @property
+    def epoch_mean(self) -> Tensor:
+        """(P, d): the mean over all classes' features in the epoch."""
+        return self.epoch_mean_table.index_select(0, self.epochs)
+
+
+Affine = tuple[Tensor | None, Tensor | None]
+Alignment = Callable[[Moments, Moments], Affine]
+
+
+@ALIGNMENTS.register_module("mean")
+def mean(old: Moments, new: Moments) -> Affine:
+    """(5): z - mean_old + mean_new, class by class."""
+    return None, new.mean - old.mean
+
+
+@ALIGNMENTS.register_module("variance")
+def variance(old: Moments, new: Moments) -> Affine:
+    """Mean and deviation: (z - mean_old) * std_new / std_old + mean_new ("var." of Table 1).
+
+    A dimension keeps its scale where a class has one sample or had no spread in the earlier epoch;
+    there this is ``mean``.
+    """
+    old_mean, old_std = old.mean, old.std
+    spread = (old.count > 1)[:, None] & (old_std > _NO_SPREAD * old_mean.abs())
+    scale = torch.where(spread, new.std / old_std, 1.0)
+    return scale, new.mean - scale * old_mean
+
+
+@ALIGNMENTS.register_module("class_agnostic")
+def class_agnostic(old: Moments, new: Moments) -> Affine:
+    """One shift for all classes, between the means of all features ("agn." of Table 1)."""
+    return None, new.epoch_mean - old.epoch_mean
+
+
+@ALIGNMENTS.register_module("none")
+def none(old: Moments, new: Moments) -> Affine:
+    """Features as they were in their epoch ("+ class-specific" of Table 1)."""
+    return None, None

@@ -1,0 +1,125 @@
+"""SnapshotHook: features of the training forward, by sample index, into preallocated storage.
+
+No extra forward, no synchronisation in a step, nothing per class in Python. With
+``capture="epoch_end"`` it makes the pass of eq. (2) of the Breadcrumb paper instead: every training
+image, not augmented, in eval mode, once at the end of the epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from lt_bench.errors import LTBenchError
+from lt_bench.registry import HOOKS
+from lt_bench.snapshots.buffer import SnapshotBuffer
+from lt_bench.snapshots.recorder import SnapshotRecorder
+
+CAPTURES = ("training_forward", "epoch_end")
+
+
+@HOOKS.register_module("snapshot")
+class SnapshotHook(Hook):
+    """Fills a buffer during an epoch and hands the snapshot on at its end.
+
+    Args:
+        buffer: (N, d) storage.
+        recorder: what is done with a snapshot.
+        capture: ``training_forward`` or ``epoch_end``.
+        epoch_end_batches: batches with ``images`` and ``indices`` of every training image, not
+            augmented; needed for ``epoch_end``.
+        catch_up: called on resume with the names of followers and trails that the checkpoint does
+            not know and the last epoch done.
+
+    Raises:
+        LTBenchError: another capture.
+    """
+
+    priority = "NORMAL"
+
+    def __init__(
+        self,
+        buffer: SnapshotBuffer,
+        recorder: SnapshotRecorder,
+        capture: str = "training_forward",
+        epoch_end_batches: Iterable[Any] | None = None,
+        catch_up: Callable[[set[str], int], None] | None = None,
+    ) -> None:
+        if capture not in CAPTURES:
+            raise LTBenchError(
+                f"snapshots.capture is one of {', '.join(CAPTURES)}; got {capture!r}"
+            )
+        self.buffer = buffer
+        self.recorder = recorder
+        self.capture = capture
+        self.epoch_end_batches = epoch_end_batches
+        self.catch_up = catch_up
+        self._indices: Tensor | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Listen to the head: its input is the batch's features, whatever the loss does with them."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if self.capture == "training_forward":
+            model.head.register_forward_pre_hook(self._capture)
+
+    def _capture(self, head: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if self._indices is not None:
+            self.buffer.capture(self._indices, inputs[0])
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None
+    ) -> None:
+        """Note which samples the coming forward is of."""
+        self._indices = data_batch.indices
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict[str, Any] | None = None,
+    ) -> None:
+        """Later forwards, of a validation say, are not captured."""
+        self._indices = None
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Close the epoch's snapshot."""
+        epoch = runner.epoch + 1
+        if self.capture == "epoch_end":
+            self._pass_over_images(runner)
+        snapshot = self.buffer.finish(epoch)
+        self.recorder.end_epoch(snapshot, last=epoch == runner.max_epochs)
+
+    @torch.no_grad()
+    def _pass_over_images(self, runner: Runner) -> None:
+        if self.epoch_end_batches is None:
+            raise LTBenchError("snapshots.capture='epoch_end' needs batches of the training images")
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model.eval()
+        for batch in self.epoch_end_batches:
+            self.buffer.capture(batch.indices, model.features(batch.images))
+        model.train()
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Trails and followers travel in the checkpoint."""
+        checkpoint["snapshots"] = self.recorder.state_dict()
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Go on with the checkpoint's trails and followers."""
+        done = int(checkpoint["meta"]["epoch"])
+        missing = self.recorder.load_state_dict(checkpoint["snapshots"])
+        if self.recorder.store is not None:
+            self.recorder.store.truncate_after(done)
+        if missing:
+            if self.catch_up is None:
+                raise LTBenchError(
+                    f"the checkpoint of epoch {done} knows nothing of {', '.join(sorted(missing))}; "
+                    "resume with the same configs as before, or start over with --force"
+                )
+            self.catch_up(missing, done)
