@@ -175,11 +175,19 @@ def load_experiment(name: str, options: Mapping[str, Any] | None = None) -> Expe
             arguments it does not take.
     """
     path = find_config(name)
+    given = _read(path, options or {})
+    imports = given.pop("custom_imports", None) or {}
+    _import_beside(path, imports.get("imports", []) if isinstance(imports, dict) else imports)
+    full = path.resolve()
+    return Experiment(f"{full.parent.name}/{full.stem}", resolve(given))
+
+
+def _read(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     try:
         raw = Config.fromfile(str(path), import_custom_modules=False)
         if options:
             raw.merge_from_dict(dict(options))
-        given = _plain(raw._cfg_dict)
+        return _plain(raw._cfg_dict)
     except LTBenchError:
         raise
     except Exception as error:
@@ -187,10 +195,35 @@ def load_experiment(name: str, options: Mapping[str, Any] | None = None) -> Expe
             f"config {os.fspath(path)} does not read: {type(error).__name__}: "
             f"{' '.join(str(error).split())}"
         ) from error
-    imports = given.pop("custom_imports", None) or {}
-    _import_beside(path, imports.get("imports", []) if isinstance(imports, dict) else imports)
-    full = path.resolve()
-    return Experiment(f"{full.parent.name}/{full.stem}", resolve(given))
+
+
+def load_dataset(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The dataset config of a name such as ``cifar100_lt``, or of a path.
+
+    Returns:
+        ``dataset`` and ``convention``.
+
+    Raises:
+        LTBenchError: there is none, or it has keys that its dataset does not take.
+    """
+    path = Path(name)
+    if not path.is_file():
+        bases = {
+            found.stem: found
+            for folder in reversed(config_folders())
+            for found in (folder / "_base_" / "datasets").glob("*.py")
+        }
+        if name not in bases:
+            raise LTBenchError(f"there is no dataset config {name!r}: {near_names(name, bases)}")
+        path = bases[name]
+    given = _read(path, options)
+    if "dataset" not in given:
+        raise LTBenchError(f"{path} has no 'dataset': {KEYS['dataset']}")
+    check_arguments(DATASETS.get(given["dataset"].get("type")), given["dataset"], "dataset")
+    return {
+        "dataset": given["dataset"],
+        "convention": given.get("convention", DEFAULTS["convention"]),
+    }
 
 
 def _import_beside(path: Path, modules: Sequence[str] | str) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+# Names that a sentence lists beside near ones, and at all.
+_FEW, _MANY = 12, 40
+
 
 class LTBenchError(Exception):
     """Bad input or a broken file, told in one sentence: what was expected, what came, what to do.
@@ -21,9 +24,12 @@ def near_names(name: str, known: Iterable[str]) -> str:
         known: what there is.
 
     Returns:
-        ``"did you mean 'a' or 'b'? "`` where some name is near, then all known names.
+        ``"did you mean 'a' or 'b'?"`` where some name is near, and the known names where they are few.
     """
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    offer = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-    return f"{offer}known: {', '.join(names) or 'none'}"
+    parts = [f"did you mean {' or '.join(map(repr, near))}?"] if near else []
+    if not near or len(names) <= _FEW:
+        shown = ", ".join(names[:_MANY]) + (", ..." if len(names) > _MANY else "")
+        parts.append(f"known: {shown or 'none'}")
+    return " ".join(parts)

@@ -7,13 +7,11 @@ epochs are trained alongside, and every other classifier hangs on the finished a
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from mmengine.device import get_device
 from mmengine.dist import get_rank
 from rich.console import Console
 
@@ -113,11 +111,11 @@ def run(
                 "(--force runs it again)",
                 soft_wrap=True,
             )
-    retrained: set[str] = set()
     for identity in dict.fromkeys(job.stage.identity for job in waiting):
         group = [job for job in waiting if job.stage.identity == identity]
-        done.update(_run_group(group, settings, console, retrained))
-    outcome.records = [done[job.experiment.name, job.seed] for job in jobs]
+        done.update(_run_group(group, settings, console))
+    if get_rank() == 0:
+        outcome.records = [done[job.experiment.name, job.seed] for job in jobs]
     return outcome
 
 
@@ -168,7 +166,7 @@ def recorded_config(experiment: Experiment) -> dict[str, Any]:
 
 
 def _run_group(
-    group: list[_Job], settings: Settings, console: Console, retrained: set[str]
+    group: list[_Job], settings: Settings, console: Console
 ) -> dict[tuple[str, int], tuple[Path, RunRecord]]:
     """Run the jobs of one stage 1."""
     stage = group[0].stage
@@ -305,13 +303,3 @@ def backbone_name(cfg: dict[str, Any]) -> str:
     """What a table calls a backbone: ``cifar_resnet-32``, ``resnet10``, ``ResNet-50``."""
     name = str(cfg["type"]).rpartition(".")[2]
     return f"{name}-{cfg['depth']}" if "depth" in cfg else name
-
-
-def device_in_use() -> torch.device:
-    """Where a run computes."""
-    return torch.device(get_device())
-
-
-def names(records: Iterable[tuple[Path, RunRecord]]) -> list[str]:
-    """Config names of records, each once, in order."""
-    return list(dict.fromkeys(record.name for _, record in records))

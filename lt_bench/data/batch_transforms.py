@@ -83,9 +83,7 @@ class BatchRandomFlip(BatchTransform):
 
     def __init__(self, probability: float = 0.5) -> None:
         if not 0 <= probability <= 1:
-            raise LTBenchError(
-                f"batch_random_flip: probability must be in 0 to 1, got {probability}"
-            )
+            raise LTBenchError(f"batch_random_flip: probability must be in 0 to 1, got {probability}")
         self.probability = probability
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -127,7 +125,7 @@ class BatchNormalize(BatchTransform):
         if self._shift.device != images.device:  # once, at the first batch
             self._shift = self._shift.to(images.device)
             self._scale = self._scale.to(images.device)
-        return images.to(torch.float32).sub_(self._shift).mul_(self._scale)
+        return images.to(torch.float32).sub(self._shift).mul_(self._scale)
 
 
 def build_batch_transforms(transforms: Sequence[dict[str, Any]]) -> list[BatchTransform]:

@@ -20,9 +20,7 @@ SPLIT_SEED = 0
 
 
 @DATASETS.register_module(name="digits_lt")
-def digits_lt(
-    imbalance_factor: float = 20, largest: int = 114, val_per_class: int = 20
-) -> LongTailData:
+def digits_lt(imbalance_factor: float = 20, largest: int = 114, val_per_class: int = 20) -> LongTailData:
     """Digits, 10 classes, images (N, 1, 8, 8); counts 114 down to 5 at the default.
 
     Many, medium and few classes are all present under the three conventions of the field. The
@@ -62,11 +60,7 @@ def digits_lt(
         images = torch.from_numpy(pixels[places]).unsqueeze(1)
         return ImageSet(images, torch.from_numpy(labels[places]))
 
-    rule = (
-        f"{val_per_class} images a class that come after the training ones"
-        if val_per_class
-        else "none"
-    )
+    rule = f"{val_per_class} images a class that come after the training ones" if val_per_class else "none"
     return LongTailData(
         name="digits_lt",
         classes=tuple(str(name) for name in digits.target_names),

@@ -41,9 +41,7 @@ def drawn_data(
     """
     names = class_names(classes or sources.classes, len(counts), sources.train.where)
     check_labels(torch.from_numpy(sources.train.labels), len(counts), sources.train.where)
-    draw = draw_long_tail(
-        sources.train.labels, counts, val_per_class=val_per_class, class_names=names
-    )
+    draw = draw_long_tail(sources.train.labels, counts, val_per_class=val_per_class, class_names=names)
     if val_per_class:
         val = sources.train.take(draw.val) if len(draw.val) else None
         per_class = np.bincount(sources.train.labels[draw.val], minlength=len(counts))

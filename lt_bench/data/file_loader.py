@@ -28,10 +28,10 @@ from lt_bench.data.batch import Batch
 from lt_bench.data.batch_transforms import BatchTransform, refuse_random
 from lt_bench.data.images import ImageFiles
 from lt_bench.data.samplers import EpochSampler, check_sampler
-from lt_bench.data.seeding import stream_seed
 from lt_bench.data.tensor_loader import as_network_input
 from lt_bench.errors import LTBenchError
 from lt_bench.registry import TRANSFORMS
+from lt_bench.seeding import derive_seed
 
 # What a worker is asked for: (epoch, place in the global epoch, position in the split).
 Request = tuple[int, int, int]
@@ -87,14 +87,14 @@ def _argument(value: Any) -> Any:
     return value
 
 
-class _DecodedImages(Dataset):  # type: ignore[type-arg]
+class _DecodedImages(Dataset[Any]):
     """Runs in the workers: a request becomes pixels, or a sentence that says why not."""
 
     def __init__(
         self, files: ImageFiles, transforms: list[Callable[[Any], Any]], seed: int, stream: str
     ) -> None:
         self._files, self._transforms = files, transforms
-        self._seed, self._stream = seed, stream
+        self._seed, self._stream = int(seed), stream
 
     def __getitem__(self, request: Request) -> tuple[Tensor, int] | str:
         epoch, place, position = request
@@ -106,7 +106,7 @@ class _DecodedImages(Dataset):  # type: ignore[type-arg]
             # Returned, not raised: a worker's exception comes back wrapped in a traceback.
             reason = " ".join(str(error).split())[:160]
             return f"cannot decode image {path} ({reason}); restore it or take it off the list"
-        with _seeded(stream_seed(self._stream, self._seed, epoch, place)):
+        with _seeded(derive_seed(self._stream, self._seed, epoch, place)):
             for transform in self._transforms:
                 image = transform(image)
         if not isinstance(image, Tensor):
@@ -165,18 +165,30 @@ class _FileBatches:
         self.dataset, self.device = files, torch.device(device)
         self.channels_last = channels_last
         self._generator = torch.Generator(device=self.device)
-        self._batches: DataLoader[Any] = DataLoader(
-            _DecodedImages(files, single, seed, stream),
-            batch_sampler=requests,
+        self._images = _DecodedImages(files, single, seed, stream)
+        self._requested, self._workers = requests, workers
+        self._batches = self._start()
+
+    def _start(self) -> DataLoader[Any]:
+        return DataLoader(
+            self._images,
+            batch_sampler=self._requested,
             collate_fn=_collate,
-            num_workers=workers,
-            persistent_workers=workers > 0,
+            num_workers=self._workers,
+            persistent_workers=self._workers > 0,
             pin_memory=self.device.type == "cuda",
+            # Without one of its own it takes a number from the global generator each epoch.
+            generator=torch.Generator(),
         )
 
     def _finished(self) -> Iterator[Batch]:
-        for held in self._batches:
+        arriving = iter(self._batches)
+        while (held := next(arriving, None)) is not None:
             if isinstance(held, str):
+                # The workers end here, by the last reference to them; left to the error's
+                # traceback they would be collected in an order in which each is waited for.
+                del arriving
+                self._batches = self._start()
                 raise LTBenchError(held)
             images, positions = held
             images = images.to(self.device, non_blocking=True)
@@ -251,7 +263,7 @@ class FileLoader(_FileBatches):
         workers: int = 0,
     ) -> None:
         check_sampler(sampler, len(files))
-        self.sampler, self.seed = sampler, seed
+        self.sampler, self.seed = sampler, int(seed)
         super().__init__(
             files,
             _EpochRequests(sampler),
@@ -278,7 +290,7 @@ class FileLoader(_FileBatches):
 
     def __iter__(self) -> Iterator[Batch]:
         epoch, rank = self.sampler.epoch, self.sampler.rank
-        self._generator.manual_seed(stream_seed("augmentation", self.seed, epoch, rank))
+        self._generator.manual_seed(derive_seed("augmentation", self.seed, epoch, rank))
         return self._finished()
 
 
@@ -312,18 +324,13 @@ class SequentialFileLoader(_FileBatches):
         if batch_size < 1:
             raise LTBenchError(f"batch_size must be 1 or more, got {batch_size}")
         self.batch_size, self.sampler = batch_size, None
-        requests = _OrderedRequests(
-            torch.arange(len(files)) if places is None else places.cpu(), batch_size
-        )
-        super().__init__(
-            files, requests, transforms, device, 0, "evaluation", channels_last, workers
-        )
+        requests = _OrderedRequests(torch.arange(len(files)) if places is None else places.cpu(), batch_size)
+        super().__init__(files, requests, transforms, device, 0, "evaluation", channels_last, workers)
         refuse_random(self.transforms)
-        self._requests = requests
 
     def __len__(self) -> int:
         """Batches."""
-        return len(self._requests)
+        return len(self._requested)
 
     def __iter__(self) -> Iterator[Batch]:
         return self._finished()

@@ -81,8 +81,7 @@ def image_list(
             "profile": "as given",
             "source": "image list",
             "lists": {
-                part: _list_facts(files[part], content, require_public)
-                for part, content in contents.items()
+                part: _list_facts(files[part], content, require_public) for part, content in contents.items()
             },
             "validation": {"rule": "its own list" if val is not None else "none"},
         },
@@ -112,18 +111,15 @@ def _parse(content: bytes, file: Path, root: Path) -> ImageFiles:
         path = path.strip()
         if not path or not _INTEGER.fullmatch(label):
             raise LTBenchError(
-                f"line {number} of {file} must be 'path label' with an integer label, "
-                f"got {line[:80]!r}"
+                f"line {number} of {file} must be 'path label' with an integer label, got {line[:80]!r}"
             )
         if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
             raise LTBenchError(
-                f"line {number} of {file} leaves the image root with {path!r}; "
-                "write paths relative to root"
+                f"line {number} of {file} leaves the image root with {path!r}; write paths relative to root"
             )
         if path in seen:
             raise LTBenchError(
-                f"image {path!r} stands twice in {file}, in lines {seen[path]} and {number}; "
-                "take one off"
+                f"image {path!r} stands twice in {file}, in lines {seen[path]} and {number}; take one off"
             )
         seen[path] = number
         labels.append(int(label))

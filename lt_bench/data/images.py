@@ -100,6 +100,4 @@ def _check_pair(count: int, labels: Tensor) -> None:
             f"labels must be a vector of int64, got {labels.dtype} of shape {tuple(labels.shape)}"
         )
     if count != len(labels):
-        raise LTBenchError(
-            f"a split needs one label an image, got {count} images and {len(labels)} labels"
-        )
+        raise LTBenchError(f"a split needs one label an image, got {count} images and {len(labels)} labels")

@@ -35,9 +35,7 @@ def exponential_counts(largest: int, imbalance_factor: float, num_classes: int) 
         raise LTBenchError(f"imbalance_factor must be 1 or more, got {imbalance_factor}")
     if num_classes < 2:
         raise LTBenchError(f"a long-tailed profile needs 2 classes or more, got {num_classes}")
-    counts = [
-        int(largest * imbalance_factor ** (-j / (num_classes - 1))) for j in range(num_classes)
-    ]
+    counts = [int(largest * imbalance_factor ** (-j / (num_classes - 1))) for j in range(num_classes)]
     if counts[-1] < 1:
         raise LTBenchError(
             f"imbalance_factor {imbalance_factor:g} leaves class {num_classes - 1} no training "

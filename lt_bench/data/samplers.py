@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lt_bench.data.images import check_labels
-from lt_bench.data.seeding import random_keys, stream_seed
+from lt_bench.data.random_keys import random_keys
 from lt_bench.errors import LTBenchError
 from lt_bench.registry import DATA_SAMPLERS
+from lt_bench.seeding import derive_seed
 
 
 class EpochSampler(ABC):
@@ -70,9 +72,21 @@ class EpochSampler(ABC):
             )
         self.labels, self.num_classes = labels, num_classes
         self.counts: NDArray[np.int64] = counts.numpy()
-        self.batch_size, self.seed, self.epochs = batch_size, seed, epochs
+        self.batch_size, self.epochs = batch_size, epochs
+        # NumPy's integers would name another stream than Python's.
+        self.seed = int(seed)
         self.rank, self.world = rank, world
         self.epoch = 0
+
+    @cached_property
+    def _members(self) -> NDArray[np.int64]:
+        """(N,) positions sorted by class, ascending in each."""
+        return np.argsort(self.labels.numpy(), kind="stable")
+
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        """(C,) where each class starts among the members."""
+        return np.cumsum(self.counts) - self.counts
 
     @abstractmethod
     def epoch_indices(self, epoch: int) -> Tensor:
@@ -134,7 +148,7 @@ class EpochSampler(ABC):
         """Choose the epoch that iteration shows next, counted from 0."""
         if epoch < 0:
             raise LTBenchError(f"an epoch is 0 or more, got {epoch}")
-        self.epoch = epoch
+        self.epoch = int(epoch)
 
     def __len__(self) -> int:
         """Batches an epoch, the same on every rank."""
@@ -152,7 +166,8 @@ class InstanceSampler(EpochSampler):
     def epoch_indices(self, epoch: int) -> Tensor:
         """(N,) int64, a permutation."""
         keys = random_keys(
-            stream_seed("instance", self.seed, epoch), np.arange(len(self.labels), dtype=np.int64)
+            derive_seed("instance", self.seed, int(epoch)),
+            np.arange(len(self.labels), dtype=np.int64),
         )
         return torch.from_numpy(np.argsort(keys, kind="stable").astype(np.int64))
 
@@ -169,15 +184,39 @@ class ClassAwareSampler(EpochSampler):
 
     Args:
         labels: (N,) int64 training labels.
+        num_classes: C.
+        batch_size: images in a global batch.
+        seed: of the run.
+        epochs: of the run.
+        rank: of this process.
+        world: number of processes.
         per_visit: images a class visit.
-        **common: see :class:`EpochSampler`.
 
     Raises:
         LTBenchError: ``per_visit`` below 1, fewer samples than a batch, or what the base refuses.
     """
 
-    def __init__(self, labels: Tensor, *, per_visit: int = 4, **common: Any) -> None:
-        super().__init__(labels, **common)
+    def __init__(
+        self,
+        labels: Tensor,
+        *,
+        num_classes: int,
+        batch_size: int,
+        seed: int,
+        epochs: int,
+        rank: int = 0,
+        world: int = 1,
+        per_visit: int = 4,
+    ) -> None:
+        super().__init__(
+            labels,
+            num_classes=num_classes,
+            batch_size=batch_size,
+            seed=seed,
+            epochs=epochs,
+            rank=rank,
+            world=world,
+        )
         if per_visit < 1:
             raise LTBenchError(f"class_aware: per_visit must be 1 or more, got {per_visit}")
         if self.draws == 0:
@@ -186,7 +225,6 @@ class ClassAwareSampler(EpochSampler):
                 f"of {self.batch_size}; lower batch_size"
             )
         self.per_visit = per_visit
-        self._members, self._starts = _by_class(self.labels, self.counts)
 
     @property
     def draws(self) -> int:
@@ -195,14 +233,12 @@ class ClassAwareSampler(EpochSampler):
 
     def epoch_indices(self, epoch: int) -> Tensor:
         """(M,) int64, the draws numbered from epoch * M of the endless sequence."""
-        visit, within = np.divmod(
-            np.arange(epoch * self.draws, (epoch + 1) * self.draws), self.per_visit
-        )
+        visit, within = np.divmod(np.arange(epoch * self.draws, (epoch + 1) * self.draws), self.per_visit)
         cycle, turn = np.divmod(visit, self.num_classes)
         first, last = int(cycle[0]), int(cycle[-1])
         class_orders = np.argsort(
             random_keys(
-                stream_seed("class_aware classes", self.seed),
+                derive_seed("class_aware classes", self.seed),
                 np.arange(first, last + 1)[:, None],
                 np.arange(self.num_classes)[None],
             ),
@@ -239,7 +275,7 @@ class ClassAwareSampler(EpochSampler):
         offset = np.arange(len(of_class)) - starts[of_class]
         group, slot = np.divmod(offset, size)
         keys = random_keys(
-            stream_seed("class_aware images", self.seed),
+            derive_seed("class_aware images", self.seed),
             of_class,
             first_cycle[of_class] + group,
             slot,
@@ -252,10 +288,6 @@ class ClassAwareSampler(EpochSampler):
 class _WeightedSampler(EpochSampler):
     """N draws with replacement: a class by its probability, then one of its images."""
 
-    def __init__(self, labels: Tensor, **common: Any) -> None:
-        super().__init__(labels, **common)
-        self._members, self._starts = _by_class(self.labels, self.counts)
-
     @abstractmethod
     def class_probabilities(self, epoch: int) -> NDArray[np.float64]:
         """(C,) probabilities of the classes in an epoch, which sum to 1."""
@@ -264,11 +296,10 @@ class _WeightedSampler(EpochSampler):
         """(N,) int64 independent draws."""
         numbers = np.arange(self.draws)
         bounds = np.cumsum(self.class_probabilities(epoch))
-        seed = stream_seed("weighted", self.seed, epoch)
+        seed = derive_seed("weighted", self.seed, int(epoch))
         # The top 53 bits of a key make a double in [0, 1).
         class_draw, image_draw = (
-            (random_keys(seed, numbers, np.asarray(which)) >> np.uint64(11)) * 2.0**-53
-            for which in (0, 1)
+            (random_keys(seed, numbers, np.asarray(which)) >> np.uint64(11)) * 2.0**-53 for which in (0, 1)
         )
         label = np.searchsorted(bounds, class_draw * bounds[-1], side="right")
         label = np.minimum(label, self.num_classes - 1)
@@ -296,13 +327,6 @@ class ProgressiveSampler(_WeightedSampler):
         image_balanced = self.counts / self.counts.sum()
         mixed: NDArray[np.float64] = (1 - progress) * image_balanced + progress / self.num_classes
         return mixed
-
-
-def _by_class(
-    labels: Tensor, counts: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Positions sorted by class, ascending in each, and where each class starts among them."""
-    return np.argsort(labels.numpy(), kind="stable"), np.cumsum(counts) - counts
 
 
 def build_sampler(cfg: dict[str, Any], labels: Tensor, **common: Any) -> EpochSampler:

@@ -16,8 +16,8 @@ from lt_bench.data.batch import Batch
 from lt_bench.data.batch_transforms import BatchTransform, build_batch_transforms, refuse_random
 from lt_bench.data.images import ImageSet
 from lt_bench.data.samplers import EpochSampler, check_sampler
-from lt_bench.data.seeding import stream_seed
 from lt_bench.errors import LTBenchError
+from lt_bench.seeding import derive_seed
 
 
 class _DeviceImages:
@@ -86,7 +86,7 @@ class TensorLoader(_DeviceImages):
     ) -> None:
         super().__init__(images, transforms, device, channels_last)
         check_sampler(sampler, len(images))
-        self.sampler, self.seed = sampler, seed
+        self.sampler, self.seed = sampler, int(seed)
 
     @property
     def batch_size(self) -> int:
@@ -103,9 +103,7 @@ class TensorLoader(_DeviceImages):
 
     def __iter__(self) -> Iterator[Batch]:
         epoch = self.sampler.epoch
-        self._generator.manual_seed(
-            stream_seed("augmentation", self.seed, epoch, self.sampler.rank)
-        )
+        self._generator.manual_seed(derive_seed("augmentation", self.seed, epoch, self.sampler.rank))
         own = self.sampler.epoch_indices(epoch)[self.sampler.rank_places()].to(self.device)
         for indices in own.split(self.sampler.rank_sizes()):
             yield self._batch(indices)

@@ -46,8 +46,7 @@ def check_labels(labels: Tensor, num_classes: int, what: str = "test labels") ->
     low, high = (int(value) for value in labels.aminmax())
     if low < 0 or high >= num_classes:
         raise LTBenchError(
-            f"{what} must lie in 0..{num_classes - 1} ({num_classes} classes), "
-            f"got {low if low < 0 else high}"
+            f"{what} must lie in 0..{num_classes - 1} ({num_classes} classes), got {low if low < 0 else high}"
         )
 
 
@@ -130,7 +129,7 @@ def class_f1(counts: ClassCounts) -> Tensor:
         ([T,] C) float64 in [0, 1]; NaN for a class without a test sample, even where it was
         predicted: like its accuracy it is left out of means.
     """
-    f1 = 2.0 * counts.hits / (counts.predicted + counts.tested)
+    f1 = 2.0 * counts.hits.double() / (counts.predicted + counts.tested)
     return torch.where(counts.tested > 0, f1, torch.nan)
 
 

@@ -33,9 +33,7 @@ class Predictions:
     logits: Tensor | None
 
 
-def read_predictions(
-    path: str | os.PathLike[str], num_samples: int, num_classes: int
-) -> Predictions:
+def read_predictions(path: str | os.PathLike[str], num_samples: int, num_classes: int) -> Predictions:
     """Read and check a file of predictions or logits.
 
     Args:
@@ -130,17 +128,14 @@ def _in_order(file: Path, table: pd.DataFrame, num_samples: int) -> pd.DataFrame
     if len(index) < num_samples:
         missing = np.setdiff1d(np.arange(num_samples), index.to_numpy())
         raise LTBenchError(
-            f"{file}: {len(missing)} of {num_samples} test samples are missing (first: index "
-            f"{missing[0]})"
+            f"{file}: {len(missing)} of {num_samples} test samples are missing (first: index {missing[0]})"
         )
     return table.sort_values("index").drop(columns="index")
 
 
 def _checked_logits(file: Path, values: np.ndarray, num_classes: int) -> Predictions:
     if values.shape[1] != num_classes:
-        raise LTBenchError(
-            f"{file} has logits of {values.shape[1]} classes, the dataset has {num_classes}"
-        )
+        raise LTBenchError(f"{file} has logits of {values.shape[1]} classes, the dataset has {num_classes}")
     broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if len(broken):
         raise LTBenchError(

@@ -62,8 +62,7 @@ class ShotMetric(BaseMetric):
             counts = (self.dataset_meta or {}).get("counts")
         if counts is None:
             raise LTBenchError(
-                "ShotMetric needs training counts: give counts=..., or a dataset whose metainfo "
-                "has 'counts'"
+                "ShotMetric needs training counts: give counts=..., or a dataset whose metainfo has 'counts'"
             )
         return torch.as_tensor(counts, dtype=torch.int64)
 

@@ -209,9 +209,7 @@ def _layout(value: Any, indent: str) -> str:
     return json.dumps(value, allow_nan=False)
 
 
-def write_record(
-    record: RunRecord, folder: str | os.PathLike[str], *, replace: bool = False
-) -> Path:
+def write_record(record: RunRecord, folder: str | os.PathLike[str], *, replace: bool = False) -> Path:
     """Check the record and write it to its place, atomically.
 
     Args:

@@ -122,10 +122,7 @@ def _faults(content: Any) -> Iterator[str]:
         yield "it is not a JSON object"
     version = content.get("schema_version")
     if version != SCHEMA_VERSION:
-        yield (
-            f"its schema_version is {version!r}, and this version of lt-bench reads "
-            f"{SCHEMA_VERSION}"
-        )
+        yield (f"its schema_version is {version!r}, and this version of lt-bench reads {SCHEMA_VERSION}")
     yield from _layout_faults(content)
     yield from _meaning_faults(content)
     yield from _score_faults(content)
@@ -133,28 +130,24 @@ def _faults(content: Any) -> Iterator[str]:
 
 def _layout_faults(content: dict[str, Any]) -> Iterator[str]:
     """Missing, unknown and ill-typed fields."""
+    objects: dict[str, dict[str, Any]] = {"": content}
     for name, types in FIELDS.items():
-        holder: Any = content
-        *parents, last = name.split(".")
-        for parent in parents:
-            holder = holder[parent]
-        if holder is None:  # an optional object that is not there
+        parent, _, last = name.rpartition(".")
+        if parent not in objects:  # an optional object that is null
             continue
-        if last not in holder:
+        if last not in objects[parent]:
             yield f"field {name!r} is missing"
-        elif not _has_type(holder[last], types):
+        value = objects[parent][last]
+        if not _has_type(value, types):
             expected = " or ".join(_KINDS_OF_VALUE[kind] for kind in types)
-            yield f"field {name!r} must be {expected}, got {holder[last]!r:.60}"
-    known = set(FIELDS)
-    closed = ["", *(name for name, types in FIELDS.items() if dict in types and name not in _OPEN)]
-    for name in closed:
-        holder = content[name] if "." not in name and name else content
-        if "." in name:
-            parent, last = name.split(".")
-            holder = content[parent][last]
-        for key in holder or ():
-            if f"{name}.{key}".strip(".") not in known:
-                yield f"field {f'{name}.{key}'.strip('.')!r} is unknown"
+            yield f"field {name!r} must be {expected}, got {value!r:.60}"
+        if isinstance(value, dict) and name not in _OPEN:
+            objects[name] = value
+    for parent, fields in objects.items():
+        for key in fields:
+            name = f"{parent}.{key}".strip(".")
+            if name not in FIELDS:
+                yield f"field {name!r} is unknown"
 
 
 def _meaning_faults(content: dict[str, Any]) -> Iterator[str]:
@@ -185,9 +178,7 @@ def _meaning_faults(content: dict[str, Any]) -> Iterator[str]:
     if not all(_has_type(count, (int,)) and count >= 0 for count in counts):
         yield "field 'dataset.counts' must hold integers of 0 or more"
     if not len(counts) == dataset["num_classes"] > 0:
-        yield (
-            f"field 'dataset.counts' has {len(counts)} entries for {dataset['num_classes']} classes"
-        )
+        yield (f"field 'dataset.counts' has {len(counts)} entries for {dataset['num_classes']} classes")
     if sum(counts) != dataset["sizes"]["train"]:
         yield (
             f"field 'dataset.counts' adds up to {sum(counts)}, "
@@ -202,8 +193,7 @@ def _score_faults(content: dict[str, Any]) -> Iterator[str]:
     for name in ("per_class", "tested"):
         if len(scores[name]) != dataset["num_classes"]:
             yield (
-                f"field 'scores.{name}' has {len(scores[name])} entries for "
-                f"{dataset['num_classes']} classes"
+                f"field 'scores.{name}' has {len(scores[name])} entries for {dataset['num_classes']} classes"
             )
     if not all(_has_type(size, (int,)) and size >= 0 for size in tested):
         yield "field 'scores.tested' must hold integers of 0 or more"
@@ -236,6 +226,5 @@ def _score_faults(content: dict[str, Any]) -> Iterator[str]:
             yield f"field 'scores.{name}' is {stored}, but the per-class accuracies give {value}"
     if scores["group_classes"] != sizes:
         yield (
-            f"field 'scores.group_classes' is {scores['group_classes']}, but the training counts "
-            f"give {sizes}"
+            f"field 'scores.group_classes' is {scores['group_classes']}, but the training counts give {sizes}"
         )

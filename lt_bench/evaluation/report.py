@@ -185,9 +185,7 @@ def evaluate_predictions(
     return dataclasses.replace(scores, ece=ece)
 
 
-def evaluate_many(
-    predictions: Tensor, labels: Tensor, counts: Tensor, convention: str
-) -> list[Scores]:
+def evaluate_many(predictions: Tensor, labels: Tensor, counts: Tensor, convention: str) -> list[Scores]:
     """Score T classifiers from their predictions, in one pass over the samples.
 
     Args:
@@ -203,9 +201,7 @@ def evaluate_many(
         LTBenchError: as :func:`evaluate`.
     """
     if predictions.ndim != 2:
-        raise LTBenchError(
-            f"predictions of many classifiers must be (T, n), got {tuple(predictions.shape)}"
-        )
+        raise LTBenchError(f"predictions of many classifiers must be (T, n), got {tuple(predictions.shape)}")
     check_labels(labels, len(counts))
     histograms = count_classes(predictions, labels.to(predictions.device), len(counts))
     tested = histograms.tested.tolist()

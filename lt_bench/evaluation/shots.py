@@ -77,9 +77,7 @@ def find_convention(name: str) -> Convention:
     """
     found = CONVENTIONS.get(name) if isinstance(name, str) else None
     if found is None:
-        raise LTBenchError(
-            f"unknown shot-group convention {name!r}: {near_names(str(name), CONVENTIONS)}"
-        )
+        raise LTBenchError(f"unknown shot-group convention {name!r}: {near_names(str(name), CONVENTIONS)}")
     return found
 
 

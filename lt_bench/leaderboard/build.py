@@ -48,9 +48,7 @@ def _build_section(
 ) -> TableSection:
     rows, left_out = [], []
     for row in section.rows:
-        found = [
-            record for record in by_name.get(row.config or "", ()) if record.kind == "measured"
-        ]
+        found = [record for record in by_name.get(row.config or "", ()) if record.kind == "measured"]
         fitting = [record for record in found if not misfits(section, record)]
         left_out += [record for record in found if misfits(section, record)]
         state = PUBLISHED if row.config is None else MEASURED if fitting else NOT_RUN
@@ -67,9 +65,7 @@ def _build_section(
     if external:
         rows += _external_rows(section, by_name)
     known = [record for row in rows for record in row.records]
-    class_counts = (
-        known[0].scores_under(section.convention).group_classes if known else section.class_counts
-    )
+    class_counts = known[0].scores_under(section.convention).group_classes if known else section.class_counts
     return TableSection(
         spec=section,
         rows=tuple(rows),

@@ -42,9 +42,7 @@ def section_notes(
 def misfits(section: Section, record: RunRecord) -> dict[str, Any]:
     """The facts of the record's dataset that differ from those the section asks for."""
     facts = record.dataset["facts"]
-    return {
-        name: facts.get(name) for name, value in section.facts.items() if facts.get(name) != value
-    }
+    return {name: facts.get(name) for name, value in section.facts.items() if facts.get(name) != value}
 
 
 def _stated(said: Iterable[tuple[str, str]]) -> str:
@@ -103,9 +101,7 @@ def _convention_note(section: Section, class_counts: Mapping[str, int] | None) -
     return note + "."
 
 
-def _warning_notes(
-    section: Section, rows: Sequence[TableRow], left_out: Sequence[RunRecord]
-) -> list[str]:
+def _warning_notes(section: Section, rows: Sequence[TableRow], left_out: Sequence[RunRecord]) -> list[str]:
     notes = []
     if any(row.selected_on_test for row in rows):
         notes.append("† A hyper-parameter was chosen on the test split: the figure is optimistic.")
@@ -138,8 +134,7 @@ def _published_notes(section: Section, class_counts: Mapping[str, int] | None) -
     wrong = disagreements(section, section.class_counts or class_counts)
     if wrong:
         listed = "; ".join(
-            f"{label}, {overall:.1f} published, {implied:.1f} implied"
-            for label, overall, implied in wrong
+            f"{label}, {overall} published, {implied:.1f} implied" for label, overall, implied in wrong
         )
         notes.append(
             f"Published rows whose overall is more than {TOLERANCE} from their group means, "

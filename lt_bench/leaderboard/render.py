@@ -15,13 +15,15 @@ import pandas as pd
 from tabulate import tabulate
 
 from lt_bench.errors import LTBenchError, near_names
+from lt_bench.evaluation.shots import GROUPS
 from lt_bench.leaderboard.spec import METRICS
 from lt_bench.leaderboard.statistics import Estimate
-from lt_bench.leaderboard.table import NOT_RUN, PUBLISHED, Table, TableRow, TableSection
+from lt_bench.leaderboard.table import NOT_RUN, Table, TableRow, TableSection
 
 SHOWN_DECIMALS = 1
 STORED_DECIMALS = 4
 NO_CLASS = "no such class"
+NO_VALUE = "–"
 
 
 def render(table: Table, form: str) -> str:
@@ -48,14 +50,9 @@ def find_renderer(form: str) -> Callable[[Table], str]:
     return RENDERERS[form]
 
 
-def shown_metrics(table: Table) -> list[str]:
-    """The measured metrics that Markdown and LaTeX show."""
-    return list(table.spec.metrics)
-
-
-def _shown(value: Estimate | None) -> str:
+def _shown(metric: str, value: Estimate | None) -> str:
     if value is None:
-        return NO_CLASS
+        return NO_CLASS if metric in GROUPS else NO_VALUE
     text = f"{value.mean:.{SHOWN_DECIMALS}f}"
     return text if value.half_width is None else f"{text} ± {value.half_width:.{SHOWN_DECIMALS}f}"
 
@@ -63,11 +60,11 @@ def _shown(value: Estimate | None) -> str:
 def _measured_cells(row: TableRow, metrics: Sequence[str]) -> list[str]:
     """One cell a metric and one for the number of seeds."""
     if not row.measured:
-        first = {NOT_RUN: NOT_RUN, PUBLISHED: "–"}[row.state]
+        first = NOT_RUN if row.state == NOT_RUN else NO_VALUE
         return [first, *[""] * len(metrics)]
-    count = len(row.records)
-    seeds = "(1 seed)" if count == 1 else f"{count} seeds"
-    return [*(_shown(row.measured[metric]) for metric in metrics), seeds]
+    count = len(row.seeds)
+    seeds = "(seed unknown)" if count == 0 else "(1 seed)" if count == 1 else f"{count} seeds"
+    return [*(_shown(metric, row.measured[metric]) for metric in metrics), seeds]
 
 
 def _published_cells(row: TableRow, metrics: Sequence[str]) -> list[str]:
@@ -77,7 +74,7 @@ def _published_cells(row: TableRow, metrics: Sequence[str]) -> list[str]:
 
 def to_markdown(table: Table) -> str:
     """GitHub-flavoured Markdown: one table a section, its notes as a list below it."""
-    metrics = shown_metrics(table)
+    metrics = table.spec.metrics
     parts = [f"# {table.spec.title}"]
     for section in table.sections:
         published = section.published_metrics
@@ -218,6 +215,7 @@ _TEX: Mapping[int, str] = str.maketrans(
         "±": r"$\pm$",
         "τ": r"$\tau$",
         "†": r"$^\dagger$",
+        "|": r"\textbar{}",
         "–": "--",
     }
 )
@@ -235,7 +233,7 @@ def escape_latex(text: str) -> str:
 
 def to_latex(table: Table) -> str:
     r"""One ``booktabs`` tabular a section, notes below it; needs ``\usepackage{booktabs}``."""
-    metrics = shown_metrics(table)
+    metrics = table.spec.metrics
     width = len(metrics) + 1
     parts = []
     for section in table.sections:

@@ -114,9 +114,7 @@ def list_specs() -> list[str]:
     """Names of the tables that this package specifies, sorted."""
     folder = resources.files(__package__) / "specs"
     return sorted(
-        entry.name.removesuffix(".json")
-        for entry in folder.iterdir()
-        if entry.name.endswith(".json")
+        entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json")
     )
 
 
@@ -133,9 +131,7 @@ def load_spec(name: str | os.PathLike[str]) -> TableSpec:
             content = Path(text).read_bytes().decode()
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-            raise LTBenchError(
-                f"the table specification {where} cannot be read: {reason}"
-            ) from error
+            raise LTBenchError(f"the table specification {where} cannot be read: {reason}") from error
     else:
         if text not in list_specs():
             raise LTBenchError(
@@ -216,9 +212,7 @@ def _parse_section(content: Any) -> Section:
     )
 
 
-def _parse_published(
-    row: Mapping[str, Any], section: Mapping[str, Any], where: str
-) -> Published | None:
+def _parse_published(row: Mapping[str, Any], section: Mapping[str, Any], where: str) -> Published | None:
     values = row.get("published")
     if not values:
         return None
@@ -226,15 +220,12 @@ def _parse_published(
     for metric, value in values.items():
         if type(value) not in (int, float) or not 0 <= value <= 100:
             raise LTBenchError(
-                f"{where}, row {row['label']!r}: published {metric} must be a percentage, "
-                f"got {value!r}"
+                f"{where}, row {row['label']!r}: published {metric} must be a percentage, got {value!r}"
             )
     cited = {key: row.get(key, section.get(key)) for key in ("source", "evidence")}
     for key, value in cited.items():
         if not value:
-            raise LTBenchError(
-                f"{where}, row {row['label']!r}: published figures need their {key!r}"
-            )
+            raise LTBenchError(f"{where}, row {row['label']!r}: published figures need their {key!r}")
     numbers = {metric: float(value) for metric, value in values.items()}
     return Published(numbers, cited["source"], cited["evidence"])
 
@@ -242,9 +233,7 @@ def _parse_published(
 def _check_metrics(names: Any, where: str) -> None:
     for name in names:
         if name not in METRICS:
-            raise LTBenchError(
-                f"{where}: unknown metric {name!r}: {near_names(str(name), METRICS)}"
-            )
+            raise LTBenchError(f"{where}: unknown metric {name!r}: {near_names(str(name), METRICS)}")
 
 
 def _check_keys(

@@ -33,9 +33,7 @@ def write_table(
     renderers = {form: find_renderer(form) for form in formats}
     table = build_table(spec, records)
     texts = {form: renderer(table) for form, renderer in renderers.items()}
-    return [
-        write_atomically(Path(folder, f"{spec.name}.{form}"), text) for form, text in texts.items()
-    ]
+    return [write_atomically(Path(folder, f"{spec.name}.{form}"), text) for form, text in texts.items()]
 
 
 def check_tables(

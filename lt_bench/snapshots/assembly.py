@@ -92,15 +92,11 @@ def assemble(
     now = slice(0, current)
     torch.index_select(snapshot.features, 0, first_row[classes[now]] + places[now], out=out[now])
     before = slice(current, total)
-    _gather_aligned(
-        out[before], snapshot, trail, align, classes[before], lags[before], places[before]
-    )
+    _gather_aligned(out[before], snapshot, trail, align, classes[before], lags[before], places[before])
     return out, classes
 
 
-def class_balanced(
-    snapshot: Snapshot, n_b: int, generator: torch.Generator | None
-) -> tuple[Tensor, Tensor]:
+def class_balanced(snapshot: Snapshot, n_b: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
     """n_B features of every class from Z^e alone: how the strong variant starts.
 
     Each feature is taken floor(n_B / n_j) times and the remainder is drawn without replacement.

@@ -42,7 +42,7 @@ class Snapshot:
     @property
     def epoch_mean(self) -> Tensor:
         """(d,): the mean of all N features, i.e. the class means weighted by n_j / N."""
-        weights = (self.counts / self.counts.sum()).to(self.mean)
+        weights = (self.counts.double() / self.counts.sum()).to(self.mean)
         return weights @ self.mean
 
 

@@ -87,9 +87,7 @@ class SnapshotStore:
                 f"the snapshot of epoch {snapshot.epoch} has other class counts than the labels of "
                 f"the store {self.folder}; give each training set its own folder"
             )
-        tensors = {
-            name: getattr(snapshot, name).detach().to("cpu").contiguous() for name in _TENSORS
-        }
+        tensors = {name: getattr(snapshot, name).detach().to("cpu").contiguous() for name in _TENSORS}
         header = self._header(snapshot.epoch) | {"sha256": _content_digest(tensors)}
         path = write_atomically(self.path(snapshot.epoch), save(tensors, header))
         if self.keep != "all":
@@ -145,9 +143,7 @@ class SnapshotStore:
             "labels": self._labels,
         }
 
-    def _check(
-        self, path: Path, epoch: int, header: dict[str, str], tensors: dict[str, Tensor]
-    ) -> None:
+    def _check(self, path: Path, epoch: int, header: dict[str, str], tensors: dict[str, Tensor]) -> None:
         if header.get("format") != _FORMAT or not tensors:
             raise LTBenchError(
                 f"{path} is not a snapshot shard: expected format {_FORMAT!r}, got "
@@ -167,8 +163,7 @@ class SnapshotStore:
         shapes_agree &= tensors["mean"].shape == moments and tensors["std"].shape == moments
         if not shapes_agree or header.get("sha256") != _content_digest(tensors):
             raise LTBenchError(
-                f"{path} is damaged: its content is not what was written; "
-                "delete it and train stage 1 again"
+                f"{path} is damaged: its content is not what was written; delete it and train stage 1 again"
             )
 
     def _remove(self, epoch: int) -> None:
@@ -176,8 +171,7 @@ class SnapshotStore:
             self.path(epoch).unlink(missing_ok=True)
         except OSError as error:
             raise LTBenchError(
-                f"cannot remove {self.path(epoch)}: {error.strerror or error}; "
-                "make the folder writable"
+                f"cannot remove {self.path(epoch)}: {error.strerror or error}; make the folder writable"
             ) from error
 
 

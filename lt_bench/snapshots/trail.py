@@ -41,9 +41,7 @@ class Trail:
         held: how many successive epochs, up to ``newest``, the deepest class has.
     """
 
-    def __init__(
-        self, plan: BacktrackPlan, dim: int, dtype: torch.dtype, device: torch.device | str
-    ) -> None:
+    def __init__(self, plan: BacktrackPlan, dim: int, dtype: torch.dtype, device: torch.device | str) -> None:
         self.plan = plan
         self.dim = dim
         self.dtype = dtype

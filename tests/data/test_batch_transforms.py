@@ -128,7 +128,14 @@ def test_refuses(cfg: dict[str, object], told: str) -> None:
 
 def test_refuses_a_transform_of_single_images() -> None:
     name = "single_image_transform_of_a_test"
-    TRANSFORMS.register_module(name=name, module=dict)
+
+    class Invert:
+        """Of one image."""
+
+        def __call__(self, image: Tensor) -> Tensor:
+            return 255 - image
+
+    TRANSFORMS.register_module(name=name, module=Invert)
     try:
         with pytest.raises(LTBenchError, match="works on single images"):
             build_batch_transforms([dict(type=name)])

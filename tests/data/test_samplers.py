@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from lt_bench.data.random_keys import random_keys
 from lt_bench.data.samplers import EpochSampler, build_sampler, check_sampler
 from lt_bench.errors import LTBenchError
+from lt_bench.seeding import derive_seed
 
 NAMES = ("instance", "class_aware", "square_root", "progressive")
 COUNTS = (40, 19, 8, 3, 1)
@@ -58,9 +60,7 @@ def test_the_global_random_state_has_no_part(name: str) -> None:
 @pytest.mark.parametrize("world", [1, 2, 3])
 @pytest.mark.parametrize("batch_size", [7, 8, 10])
 def test_shares_of_the_ranks_tile_the_epoch(name: str, world: int, batch_size: int) -> None:
-    ranks = [
-        _sampler(name, rank=rank, world=world, batch_size=batch_size) for rank in range(world)
-    ]
+    ranks = [_sampler(name, rank=rank, world=world, batch_size=batch_size) for rank in range(world)]
     order = ranks[0].epoch_indices(3)
     batches = [sampler.rank_batches(3) for sampler in ranks]
     assert {len(own) for own in batches} == {len(ranks[0])}
@@ -126,19 +126,15 @@ def test_class_aware_cycles_classes_and_images(per_visit: int) -> None:
 
 def test_class_aware_epoch_equals_the_slow_cycle() -> None:
     """The vectorised section against one that walks from the very first draw."""
-    from lt_bench.data.seeding import random_keys, stream_seed
 
     labels, per_visit = _labels(), 4
     sampler = _sampler("class_aware", labels, per_visit=per_visit)
     members = [torch.nonzero(labels == j).flatten().tolist() for j in range(5)]
-    class_seed = stream_seed("class_aware classes", 0)
-    image_seed = stream_seed("class_aware images", 0)
+    class_seed = derive_seed("class_aware classes", 0)
+    image_seed = derive_seed("class_aware images", 0)
 
     def shuffled(seed: int, *fixed: int, items: list[int]) -> list[int]:
-        keys = [
-            int(random_keys(seed, *(np.array(f) for f in fixed), np.array(i)))
-            for i in range(len(items))
-        ]
+        keys = [int(random_keys(seed, *(np.array(f) for f in fixed), np.array(i))) for i in range(len(items))]
         return [items[i] for i in sorted(range(len(items)), key=keys.__getitem__)]
 
     walked: list[int] = []
@@ -165,13 +161,9 @@ def test_class_aware_epoch_equals_the_slow_cycle() -> None:
         ("progressive", 10, [1 / 5] * 5),
     ],
 )
-def test_weighted_samplers_have_their_distribution(
-    name: str, epoch: int, weights: list[float]
-) -> None:
+def test_weighted_samplers_have_their_distribution(name: str, epoch: int, weights: list[float]) -> None:
     labels = _labels()
-    draws = torch.cat(
-        [_sampler(name, labels, seed=seed).epoch_indices(epoch) for seed in range(600)]
-    )
+    draws = torch.cat([_sampler(name, labels, seed=seed).epoch_indices(epoch) for seed in range(600)])
     total = len(draws)
     assert total == 600 * 71
     probability = np.array(weights) / sum(weights)
@@ -206,6 +198,7 @@ def test_serves_a_torch_data_loader_as_batch_sampler() -> None:
         ({"name": "class_aware", "batch_size": 72}, "do not fill one of 72"),
         ({"name": "class_aware", "per_visit": 0}, "per_visit must be 1 or more"),
         ({"name": "instance", "per_visit": 2}, "per_visit"),
+        ({"name": "square_root", "per_visit": 2}, "per_visit"),
         ({"name": "instanse"}, "did you mean 'instance'"),
     ],
 )

@@ -25,9 +25,7 @@ def _set(n: int = 50) -> ImageSet:
     return ImageSet(images, torch.arange(n) % 3)
 
 
-def _loader(
-    images: ImageSet, *, rank: int = 0, world: int = 1, seed: int = 0, **own: Any
-) -> TensorLoader:
+def _loader(images: ImageSet, *, rank: int = 0, world: int = 1, seed: int = 0, **own: Any) -> TensorLoader:
     sampler = build_sampler(
         dict(type="instance"),
         images.labels,
@@ -127,9 +125,7 @@ def test_evaluation_shows_all_in_order() -> None:
 def test_evaluation_of_a_share() -> None:
     images = _set()
     share = torch.arange(50)[1::3]
-    loader = SequentialTensorLoader(
-        images, transforms=[NORMALIZE], batch_size=5, device="cpu", places=share
-    )
+    loader = SequentialTensorLoader(images, transforms=[NORMALIZE], batch_size=5, device="cpu", places=share)
     assert torch.equal(torch.cat([b.indices for b in loader]), share)
     nothing = SequentialTensorLoader(
         images, transforms=[NORMALIZE], batch_size=5, device="cpu", places=share[:0]

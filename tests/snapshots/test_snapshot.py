@@ -54,9 +54,7 @@ def test_moments_equal_a_loop_in_float64(counts, dtype, offset, seed) -> None:
     assert mean.dtype == std.dtype == torch.promote_types(dtype, torch.float32)
     close = {"rtol": 2e-6, "atol": 2e-6}
     torch.testing.assert_close(mean.double(), torch.tensor(expected_mean).double(), **close)
-    torch.testing.assert_close(
-        std.double(), torch.tensor(expected_std, dtype=torch.float64), **close
-    )
+    torch.testing.assert_close(std.double(), torch.tensor(expected_std, dtype=torch.float64), **close)
 
 
 @pytest.mark.parametrize("block_bytes", [1, 200, 10_000])

@@ -46,8 +46,7 @@ class ArraySource(Source):
             )
         if len(images) != len(self.labels):
             raise LTBenchError(
-                f"{where} has {len(images)} images and {len(self.labels)} labels; "
-                "give each image one label"
+                f"{where} has {len(images)} images and {len(self.labels)} labels; give each image one label"
             )
         self._images = images
 

@@ -69,8 +69,7 @@ class ParquetSource(Source):
             column = pa.chunked_array([chunk.field("bytes") for chunk in column.chunks])
         if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
             raise LTBenchError(
-                f"column {self._image_column!r} of {self.where} must hold encoded images, "
-                f"got {column.type}"
+                f"column {self._image_column!r} of {self.where} must hold encoded images, got {column.type}"
             )
         decoded, format_ = [], None
         for place in positions:
@@ -95,9 +94,7 @@ def find_parquet(folder: Path, **columns: str | None) -> Sources | None:
         return None
     test = sorted(folder.glob("test-*.parquet"))
     if not test:
-        raise LTBenchError(
-            f"{folder} has train-*.parquet but no test-*.parquet; add the test split"
-        )
+        raise LTBenchError(f"{folder} has train-*.parquet but no test-*.parquet; add the test split")
     val = sorted(folder.glob("validation-*.parquet"))
     return Sources(
         "parquet",
@@ -143,21 +140,17 @@ def _read(files: Sequence[Path], column: str) -> pa.ChunkedArray:
             chunks += pq.read_table(file, columns=[column]).column(column).chunks
         except (OSError, KeyError, pa.ArrowException) as error:
             raise _unreadable(file, error) from error
-    if not chunks:
-        raise LTBenchError(f"{files[0]} has no rows; download it again")
+    if not sum(map(len, chunks)):
+        raise LTBenchError(f"{files[0]} has no rows; fetch it again")
     return pa.chunked_array(chunks)
 
 
 def _unreadable(file: Path, error: Exception) -> LTBenchError:
     reason = " ".join(str(error).split())[:160]
-    return LTBenchError(
-        f"{file} is no readable parquet file ({reason}); it may be truncated: fetch it again"
-    )
+    return LTBenchError(f"{file} is no readable parquet file ({reason}); it may be truncated: fetch it again")
 
 
-def _column(
-    schema: pa.Schema, asked: str | None, known: Sequence[str], what: str, file: Path
-) -> str:
+def _column(schema: pa.Schema, asked: str | None, known: Sequence[str], what: str, file: Path) -> str:
     for name in known if asked is None else (asked,):
         if name in schema.names:
             return name
@@ -168,9 +161,7 @@ def _column(
     )
 
 
-def _decode(
-    content: bytes | None, expected: str | None, where: str
-) -> tuple[NDArray[np.uint8], str | None]:
+def _decode(content: bytes | None, expected: str | None, where: str) -> tuple[NDArray[np.uint8], str | None]:
     """Decode one image, and say its format, which is then tried first for the next one.
 
     PIL otherwise asks every decoder it has, which takes longer than decoding a small image.

@@ -118,8 +118,7 @@ def _unpickle(file: Path) -> dict[str, Any]:
         OverflowError,
     ) as error:
         raise LTBenchError(
-            f"{file} cannot be read as a CIFAR batch ({error}); delete the folder and fetch it "
-            "again"
+            f"{file} cannot be read as a CIFAR batch ({error}); delete the folder and fetch it again"
         ) from error
     if not isinstance(held, dict):
         raise LTBenchError(f"{file} holds no CIFAR batch; delete the folder and fetch it again")
@@ -139,9 +138,7 @@ def find_fashion_mnist(place: Path) -> Sources | None:
         return None
     classes = tuple(datasets.FashionMNIST.classes)
     train, test = (
-        ArraySource(
-            read_idx(folder / images), read_idx(folder / labels), str(folder / images), classes
-        )
+        ArraySource(read_idx(folder / images), read_idx(folder / labels), str(folder / images), classes)
         for images, labels in (_IDX_FILES["train"], _IDX_FILES["test"])
     )
     return Sources("torchvision", train, None, test)
@@ -181,9 +178,7 @@ def download_cifar(name: str, place: Path) -> None:
     """
     layout = _CIFAR[name][0]
     try:
-        download_and_extract_archive(
-            layout.url, str(place), filename=layout.filename, md5=layout.tgz_md5
-        )
+        download_and_extract_archive(layout.url, str(place), filename=layout.filename, md5=layout.tgz_md5)
     except (OSError, RuntimeError) as error:
         raise _no_download(name, place, error) from error
 

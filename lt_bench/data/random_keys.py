@@ -1,31 +1,11 @@
-"""Randomness that is a pure function of its names: (seed, epoch, rank), or (seed, class, cycle).
-
-A run that is killed and resumed must draw what the uninterrupted one draws, so no generator's
-state is carried over an epoch: each epoch starts a stream of its own, whose key is a hash of
-what the stream is for. Neighbouring seeds therefore give unrelated streams.
-"""
+"""Random keys without state: any permutation of a run, had without drawing those before it."""
 
 from __future__ import annotations
-
-import hashlib
 
 import numpy as np
 from numpy.typing import NDArray
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-
-
-def stream_seed(*names: int | str) -> int:
-    """A seed for the stream called ``names``: 63 bits of a hash, well mixed.
-
-    Args:
-        *names: integers and strings, order counts: ``stream_seed("sampler", seed, epoch)``.
-
-    Returns:
-        An integer in [0, 2**63).
-    """
-    digest = hashlib.blake2b(repr(names).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
 
 
 def random_keys(seed: int, *counters: NDArray[np.int64]) -> NDArray[np.uint64]:
@@ -36,7 +16,7 @@ def random_keys(seed: int, *counters: NDArray[np.int64]) -> NDArray[np.uint64]:
     can be had without drawing those before it, and it does not change with a library's version.
 
     Args:
-        seed: from :func:`stream_seed`.
+        seed: from :func:`lt_bench.seeding.derive_seed`.
         *counters: integer arrays of one shape (or that broadcast), not negative.
 
     Returns:
