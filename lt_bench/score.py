@@ -16,7 +16,7 @@ from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.environment import code_version, describe_environment
 from lt_bench.evaluation.external import read_predictions
 from lt_bench.evaluation.record import RunRecord, write_record
-from lt_bench.evaluation.report import evaluate, evaluate_many
+from lt_bench.evaluation.report import evaluate, evaluate_predictions
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def score(
     if given.logits is not None:
         scores = evaluate(given.logits, labels, data.counts, chosen)
     else:
-        scores = evaluate_many(given.predictions.unsqueeze(0), labels, data.counts, chosen)[0]
+        scores = evaluate_predictions(given.predictions, None, labels, data.counts, chosen)
     rule = f"selected on {entry.selected_on}" if entry.selected_on else "not stated"
     record = RunRecord(
         kind="external",

@@ -5,6 +5,6 @@ SHORT = {
     "runtime.checkpoint_interval": 1,
     "classifier_recipe.epochs": 2,
     # Few enough snapshots for the rarest class that a run of five epochs reaches trails.
-    "dataset.imbalance_factor": 10,
+    "dataset.imbalance_factor": 5,
     "convention": "strict",
 }

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 
 from lt_bench.data.dataset import LongTailData
 from lt_bench.data.images import ImageSet
@@ -34,6 +33,8 @@ def digits_lt(imbalance_factor: float = 20, largest: int = 114, val_per_class: i
     Raises:
         LTBenchError: a class has too few images for what is asked.
     """
+    from sklearn.datasets import load_digits  # seconds to import, for this dataset alone
+
     digits = load_digits()
     labels = digits.target.astype(np.int64)
     # Grey levels 0 to 16 fill the range of a byte; 255 / 16 rounded to the nearest.

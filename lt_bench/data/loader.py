@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from lt_bench.data.dataset import Split
-from lt_bench.data.file_loader import FileLoader, SequentialFileLoader
 from lt_bench.data.images import ImageSet
 from lt_bench.data.samplers import EpochSampler
 from lt_bench.data.tensor_loader import SequentialTensorLoader, TensorLoader
+
+if TYPE_CHECKING:
+    # It needs torchvision, seconds to import, which images in memory do without.
+    from lt_bench.data.file_loader import FileLoader, SequentialFileLoader
 
 
 def build_loader(
@@ -48,6 +51,8 @@ def build_loader(
             seed=seed,
             channels_last=channels_last,
         )
+    from lt_bench.data.file_loader import FileLoader
+
     return FileLoader(
         split,
         sampler=sampler,
@@ -92,6 +97,8 @@ def build_eval_loader(
             channels_last=channels_last,
             places=places,
         )
+    from lt_bench.data.file_loader import SequentialFileLoader
+
     return SequentialFileLoader(
         split,
         transforms=transforms,

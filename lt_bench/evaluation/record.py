@@ -50,9 +50,9 @@ class RunRecord:
         dataset: ``name``, ``identity``, ``num_classes``, ``sizes`` (``train``, ``val`` or None,
             ``test``), ``counts`` (C training counts) and ``facts``.
         backbone: what a table calls the backbone.
-        protocol: ``selection_rule`` (in words), ``selection_split`` (``train``, ``val``, ``test``
-            or None where nothing was selected), ``batch_norm`` (mode of a frozen backbone's
-            batch norm, None where no backbone was frozen) and ``checkpoint`` (``last``).
+        protocol: ``selection_rule`` (in words, naming the split), ``selection_split`` (``train``,
+            ``val``, ``test`` or None where nothing was selected), ``batch_norm`` (mode of a frozen
+            backbone's batch norm, None where no backbone was frozen) and ``checkpoint`` (``last``).
         seed: the run's seed; None for external predictions of unknown seed.
         config: the fully resolved config.
         selected: hyper-parameters that were selected, e.g. ``{'tau': 0.7}``.
@@ -250,7 +250,7 @@ def read_record(path: str | os.PathLike[str]) -> RunRecord:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise LTBenchError(f"{where} cannot be read: {reason}") from error
     try:
-        content = json.loads(text, parse_constant=_refuse_constant)
+        content = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite_float)
     except LTBenchError as error:
         raise LTBenchError(
             f"{where} cannot be used: {error}; restore the file, or delete it and run again"
@@ -262,6 +262,11 @@ def read_record(path: str | os.PathLike[str]) -> RunRecord:
             f"{where} cannot be used: {state}{at}; restore the file, or delete it and run again"
         ) from error
     return RunRecord.from_dict(content, where)
+
+
+def _finite_float(digits: str) -> float:
+    value = float(digits)
+    return value if math.isfinite(value) else _refuse_constant(digits)  # such as 1e999
 
 
 def _refuse_constant(constant: str) -> float:

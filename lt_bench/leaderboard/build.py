@@ -39,12 +39,12 @@ def build_table(spec: TableSpec, records: Iterable[RunRecord]) -> Table:
     by_name: dict[str, list[RunRecord]] = defaultdict(list)
     for record in sorted(records, key=lambda record: (record.name, record.seed or 0)):
         by_name[record.name].append(record)
-    sections = tuple(_build_section(section, by_name, spec.external) for section in spec.sections)
+    sections = tuple(_build_section(section, by_name, spec.open) for section in spec.sections)
     return Table(spec, sections)
 
 
 def _build_section(
-    section: Section, by_name: Mapping[str, Sequence[RunRecord]], external: bool
+    section: Section, by_name: Mapping[str, Sequence[RunRecord]], open_to_all: bool
 ) -> TableSection:
     rows, left_out = [], []
     for row in section.rows:
@@ -62,8 +62,8 @@ def _build_section(
                 published=row.published,
             )
         )
-    if external:
-        rows += _external_rows(section, by_name)
+    if open_to_all:
+        rows += _further_rows(section, by_name)
     known = [record for row in rows for record in row.records]
     class_counts = known[0].scores_under(section.convention).group_classes if known else section.class_counts
     return TableSection(
@@ -74,22 +74,25 @@ def _build_section(
     )
 
 
-def _external_rows(section: Section, by_name: Mapping[str, Sequence[RunRecord]]) -> list[TableRow]:
-    """External entries on the section's dataset, by label."""
+def _further_rows(section: Section, by_name: Mapping[str, Sequence[RunRecord]]) -> list[TableRow]:
+    """Records on the section's dataset that no row names: other methods' runs, then external entries."""
+    named = {row.config for row in section.rows}
     rows = []
     for name, records in by_name.items():
-        fitting = [
-            record
-            for record in records
-            if record.kind == "external"
-            and record.dataset["name"] == section.dataset
-            and not misfits(section, record)
-        ]
-        if fitting:
-            measured = _pool(fitting, section.convention)
-            label = fitting[0].label
-            rows.append(TableRow(label, name, EXTERNAL, tuple(fitting), measured, None))
-    return sorted(rows, key=lambda row: (row.label, row.config or ""))
+        for kind, state in (("measured", MEASURED), ("external", EXTERNAL)):
+            fitting = [
+                record
+                for record in records
+                if record.kind == kind
+                and not (kind == "measured" and name in named)
+                and record.dataset["name"] == section.dataset
+                and not misfits(section, record)
+            ]
+            if fitting:
+                measured = _pool(fitting, section.convention)
+                label = fitting[0].label
+                rows.append(TableRow(label, name, state, tuple(fitting), measured, None))
+    return sorted(rows, key=lambda row: (row.state == EXTERNAL, row.label, row.config or ""))
 
 
 def _pool(records: Sequence[RunRecord], convention: str) -> dict[str, Estimate | None]:

@@ -69,7 +69,7 @@ def _measured_notes(rows: Sequence[TableRow]) -> list[str]:
     notes = [f"Measured on the test split, in percent: {spread}. Seeds: {seeds}."]
     matters: tuple[tuple[str, Callable[[RunRecord], str | None]], ...] = (
         ("Stage 1", _schedule),
-        ("Selection", _selection),
+        ("Selection", lambda record: record.protocol["selection_rule"]),
         ("Checkpoint", lambda record: record.protocol["checkpoint"]),
         ("Batch norm of the frozen backbone", lambda record: record.protocol["batch_norm"]),
     )
@@ -84,12 +84,6 @@ def _measured_notes(rows: Sequence[TableRow]) -> list[str]:
 def _schedule(record: RunRecord) -> str | None:
     stage1 = record.stage1
     return None if stage1 is None else f"{stage1['recipe']}, {stage1['epochs']} epochs"
-
-
-def _selection(record: RunRecord) -> str:
-    split = record.protocol["selection_split"]
-    rule = record.protocol["selection_rule"]
-    return rule if split is None else f"{rule}, on {split}"
 
 
 def _convention_note(section: Section, class_counts: Mapping[str, int] | None) -> str:

@@ -4,7 +4,7 @@ A specification is a JSON file. Those of this package lie in ``specs/``; a user'
 its path. Adding a table is adding a file.
 
     {"name": "table1", "title": "...", "metrics": ["overall", "many", "medium", "few"],
-     "external": false,                             whether external entries may stand on it
+     "open": false,                                 whether it takes records that no row names
      "sections": [
        {"title": "ImageNet-LT, ResNet-10", "dataset": "imagenet_lt",
         "facts": {"imbalance_factor": 100},         facts of the dataset that a record must have
@@ -14,7 +14,7 @@ its path. Adding a table is adding a file.
         "rows": [
           {"label": "cRT", "config": "imagenet_lt/crt_r10", "published": {"overall": 41.4}}]}]}
 
-``facts``, ``class_counts``, ``external`` and all that concerns published figures may be left out. A
+``facts``, ``class_counts``, ``open`` and all that concerns published figures may be left out. A
 row whose ``config`` is null is a published figure that nothing here measures.
 """
 
@@ -76,7 +76,7 @@ class Section:
 
     Attributes:
         title: its heading.
-        dataset: the dataset's name, by which external entries are found.
+        dataset: the dataset's name, by which records that no row names are found.
         convention: the shot-group convention that measured figures are computed under.
         rows: in their order.
         facts: facts of the dataset that a record must have to stand here.
@@ -99,14 +99,14 @@ class TableSpec:
         name: its file name without suffix.
         title: its heading.
         metrics: the metrics shown, keys of :data:`METRICS`.
-        external: whether external entries may stand on it.
+        open: whether it takes records that no row names: other methods' runs and external entries.
         sections: in their order.
     """
 
     name: str
     title: str
     metrics: tuple[str, ...]
-    external: bool
+    open: bool
     sections: tuple[Section, ...]
 
 
@@ -160,7 +160,7 @@ def parse_spec(content: Any) -> TableSpec:
         content,
         "the table",
         required={"name": str, "title": str, "metrics": list, "sections": list},
-        optional={"external": bool},
+        optional={"open": bool},
     )
     if not _NAME.fullmatch(content["name"]):
         raise LTBenchError(f"a table's name is a plain file name, got {content['name']!r}")
@@ -172,7 +172,7 @@ def parse_spec(content: Any) -> TableSpec:
         name=content["name"],
         title=content["title"],
         metrics=tuple(content["metrics"]),
-        external=content.get("external", False),
+        open=content.get("open", False),
         sections=tuple(_parse_section(section) for section in content["sections"]),
     )
 

@@ -68,7 +68,7 @@ class TableSection:
 
     Attributes:
         spec: what was asked for.
-        rows: in the specification's order, external entries last.
+        rows: in the specification's order, records that no row names after them, external entries last.
         class_counts: classes in each shot group, where known.
         notes: sentences that state the protocol, for below the section.
     """

@@ -13,7 +13,7 @@ Another alignment is one function registered in ``ALIGNMENTS``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -30,10 +30,11 @@ class Moments:
 
     Attributes:
         mean_table, std_table: (G, d).
-        groups: (P,) int64, rows of the two tables.
+        groups: int64, rows of the two tables.
         epoch_mean_table: (S, d), means of all N features of an epoch.
-        epochs: (P,) int64, rows of it.
-        count: (P,) int64, the n_j.
+        epochs: int64, rows of it.
+        counts: int64, the n_j.
+        part: which entries of ``groups``, ``epochs`` and ``counts`` are the P groups.
     """
 
     mean_table: Tensor
@@ -41,22 +42,28 @@ class Moments:
     groups: Tensor
     epoch_mean_table: Tensor
     epochs: Tensor
-    count: Tensor
+    counts: Tensor
+    part: slice = field(default_factory=lambda: slice(None))
+
+    @property
+    def count(self) -> Tensor:
+        """(P,) int64: the class's number of samples."""
+        return self.counts[self.part]
 
     @property
     def mean(self) -> Tensor:
-        """(P, d): the class's mean in the epoch."""
-        return self.mean_table.index_select(0, self.groups)
+        """(P, d): the class's mean in the epoch; a copy."""
+        return self.mean_table.index_select(0, self.groups[self.part])
 
     @property
     def std(self) -> Tensor:
-        """(P, d): the class's biased standard deviation in the epoch."""
-        return self.std_table.index_select(0, self.groups)
+        """(P, d): the class's biased standard deviation in the epoch; a copy."""
+        return self.std_table.index_select(0, self.groups[self.part])
 
     @property
     def epoch_mean(self) -> Tensor:
-        """(P, d): the mean over all classes' features in the epoch."""
-        return self.epoch_mean_table.index_select(0, self.epochs)
+        """(P, d): the mean over all classes' features in the epoch; a copy."""
+        return self.epoch_mean_table.index_select(0, self.epochs[self.part])
 
 
 Affine = tuple[Tensor | None, Tensor | None]
@@ -66,7 +73,7 @@ Alignment = Callable[[Moments, Moments], Affine]
 @ALIGNMENTS.register_module("mean")
 def mean(old: Moments, new: Moments) -> Affine:
     """(5): z - mean_old + mean_new, class by class."""
-    return None, new.mean - old.mean
+    return None, new.mean.sub_(old.mean)
 
 
 @ALIGNMENTS.register_module("variance")
@@ -77,15 +84,15 @@ def variance(old: Moments, new: Moments) -> Affine:
     there this is ``mean``.
     """
     old_mean, old_std = old.mean, old.std
-    spread = (old.count > 1)[:, None] & (old_std > _NO_SPREAD * old_mean.abs())
-    scale = torch.where(spread, new.std / old_std, 1.0)
-    return scale, new.mean - scale * old_mean
+    spread = (old_std > _NO_SPREAD * old_mean.abs()).logical_and_((old.count > 1)[:, None])
+    scale = torch.where(spread, new.std.div_(old_std), 1.0)
+    return scale, new.mean.addcmul_(scale, old_mean, value=-1)
 
 
 @ALIGNMENTS.register_module("class_agnostic")
 def class_agnostic(old: Moments, new: Moments) -> Affine:
     """One shift for all classes, between the means of all features ("agn." of Table 1)."""
-    return None, new.epoch_mean - old.epoch_mean
+    return None, new.epoch_mean.sub_(old.epoch_mean)
 
 
 @ALIGNMENTS.register_module("none")

@@ -11,6 +11,7 @@ epoch e are Z^{e-1}): assemble in the same way at the end of epoch e - 1, train 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -45,8 +46,7 @@ def assemble(
     """A^e: n_B features of every class, current ones first, then aligned earlier ones.
 
     The map is computed in float32 and rounded once, to the trail's dtype (float64 stays float64).
-    The rows come in a fixed order (the current ones by class, then the earlier ones by class);
-    shuffle them when training on them.
+    The rows come in the order of :func:`select_rows`; shuffle them when training on them.
 
     Args:
         snapshot: Z^e.
@@ -107,7 +107,7 @@ def class_balanced(snapshot: Snapshot, n_b: int, generator: torch.Generator | No
         generator: as in :func:`assemble`.
 
     Returns:
-        features (C * n_B, d) in the snapshot's dtype, labels (C * n_B,) int64, in class order.
+        features (C * n_B, d) in the snapshot's dtype, labels (C * n_B,) int64.
 
     Raises:
         LTBenchError: n_B is below 1.
@@ -134,8 +134,8 @@ def select_rows(
         device: of the result.
 
     Returns:
-        Three (C * n_B,) int64: all of lag 0, sorted by class and place, then the others, sorted by
-        class, lag and place.
+        Three (C * n_B,) int64: all of lag 0, then the others. In each of the two, first what is taken
+        in any case and then what is drawn, each sorted by class, lag and place.
 
     Raises:
         LTBenchError: an unknown ``surplus``, or a draw without a generator.
@@ -144,23 +144,21 @@ def select_rows(
         raise LTBenchError(f"surplus is 'random' or 'first', got {surplus!r}; use one of the two")
     counts = plan.counts.to(device)
     whole_rows = (plan.whole * plan.counts).to(device)
-    pool = plan.pool.to(device)
-    # A class's candidates are numbered lag * n_j + place.
+    copies = plan.copies.clamp(min=1).to(device)
+    # A class's features are numbered lag * n_j + place. Those that are taken in any case:
     certain = plan.whole * plan.counts + plan.copies * plan.pool
     classes, number = rows_of(certain.to(device), int(certain.sum()))
-    beyond = number - whole_rows[classes]
-    number = torch.where(beyond < 0, number, whole_rows[classes] + beyond % pool[classes])
+    base = whole_rows[classes]
+    number = torch.where(number < base, number, base + (number - base) // copies[classes])
     drawn_classes, drawn_number = _draw(plan, generator, surplus, device)
     classes = torch.cat([classes, drawn_classes])
     number = torch.cat([number, whole_rows[drawn_classes] + drawn_number])
-
     lags = number // counts[classes]
-    # One sort puts current rows first and everything in the order of memory.
-    stride = int((plan.depth * plan.counts).max())
-    earlier = (lags > 0).to(torch.int64) * (plan.num_classes * stride)
-    order = torch.argsort(earlier + classes * stride + number, stable=True)
-    classes, lags, number = classes[order], lags[order], number[order]
-    return classes, lags, number - lags * counts[classes]
+    places = number - lags * counts[classes]
+
+    now = lags == 0
+    order = torch.cat([now.nonzero(), (~now).nonzero()]).flatten()
+    return classes[order], lags[order], places[order]
 
 
 def _draw(
@@ -185,7 +183,10 @@ def _draw(
     owner, number = rows_of(candidates.to(device), size)
     bits = torch.randint(1 << _KEY_BITS, (size,), generator=generator, device=generator.device)
     order = torch.argsort(bits.to(device) + (owner << _KEY_BITS), stable=True)
-    return classes, number[order[starts(candidates).to(device)[classes] + rank]]
+    # Back to the order of memory, which is kind to the cache and keeps a class's lags together.
+    taken = torch.zeros(size, dtype=torch.bool, device=device)
+    taken[order[starts(candidates).to(device)[classes] + rank]] = True
+    return classes, number[taken]
 
 
 def _gather_aligned(
@@ -197,7 +198,7 @@ def _gather_aligned(
     lags: Tensor,
     places: Tensor,
 ) -> None:
-    """Earlier features, mapped to the current epoch, into ``out``; sorted by class and lag."""
+    """Earlier features, mapped to the current epoch, into ``out``."""
     total = classes.numel()
     if total == 0:
         return
@@ -206,48 +207,45 @@ def _gather_aligned(
     rows = trail.rows(classes, places, epochs)
     # Neighbouring rows of one class and epoch share a map, which is computed once for each group.
     new_group = torch.ones(total, dtype=torch.bool, device=device)
-    new_group[1:] = (classes[1:] != classes[:-1]) | (lags[1:] != lags[:-1])
+    new_group[1:] = (classes[1:] != classes[:-1]).logical_or_(lags[1:] != lags[:-1])
     firsts = new_group.nonzero().flatten()
-    group = new_group.cumsum(0) - 1
+    group = new_group.cumsum(0).sub_(1)
     group_classes, group_epochs = classes[firsts], epochs[firsts]
-    old_groups = trail.groups(group_classes, group_epochs)
-    epoch_slots = group_epochs % trail.epoch_mean.shape[0]
     counts = snapshot.counts.to(device)[group_classes]
-    epoch_mean = snapshot.epoch_mean[None]
+    old = Moments(
+        trail.mean,
+        trail.std,
+        trail.groups(group_classes, group_epochs),
+        trail.epoch_mean,
+        group_epochs % trail.epoch_mean.shape[0],
+        counts,
+    )
+    new = Moments(
+        snapshot.mean,
+        snapshot.std,
+        group_classes,
+        snapshot.epoch_mean[None],
+        torch.zeros_like(group_classes),
+        counts,
+    )
 
     wide = snapshot.mean.dtype
     budget = _CHUNK_BYTES.get(device.type, _CHUNK_BYTES_ELSEWHERE)
     chunk = max(1, min(total, budget // max(1, trail.dim * wide.itemsize)))
-    edges = list(range(0, total, chunk))
+    edges = [*range(0, total, chunk), total]
     # The one synchronisation: where each chunk's groups begin and end.
-    ends = [min(edge + chunk, total) for edge in edges]
-    first_groups = group[edges].tolist()
-    last_groups = group[[end - 1 for end in ends]].tolist()
+    first_groups = group[edges[:-1]].tolist()
+    last_groups = group[[edge - 1 for edge in edges[1:]]].tolist()
     work = torch.empty(2, chunk, trail.dim, dtype=wide, device=device)
-    for start, end, low, high in zip(edges, ends, first_groups, last_groups, strict=True):
+    for i, (low, high) in enumerate(zip(first_groups, last_groups, strict=True)):
+        start, end = edges[i], edges[i + 1]
         part = slice(low, high + 1)
-        old = Moments(
-            trail.mean,
-            trail.std,
-            old_groups[part],
-            trail.epoch_mean,
-            epoch_slots[part],
-            counts[part],
-        )
-        new = Moments(
-            snapshot.mean,
-            snapshot.std,
-            group_classes[part],
-            epoch_mean,
-            torch.zeros_like(group_classes[part]),
-            counts[part],
-        )
-        scale, shift = align(old, new)
         block = out[start:end]
         torch.index_select(trail.features, 0, rows[start:end], out=block)
+        scale, shift = align(replace(old, part=part), replace(new, part=part))
         if scale is None and shift is None:
             continue
-        index = group[start:end] - low
+        index = group[start:end].sub_(low)
         shape = (high + 1 - low, trail.dim)
         value, other = work[0, : end - start], work[1, : end - start]
         if scale is None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.record import (
@@ -242,6 +244,33 @@ def test_no_field_may_be_missing(record, name):
     assert message in str(caught.value)
 
 
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.sampled_from(sorted(FIELDS)), value=JSON_VALUES, place=st.integers(0, 5))
+def test_no_content_ends_in_anything_but_a_record_or_the_sentence(record, name, value, place):
+    """Any JSON value in any field, or in any place of a list."""
+    contents = [changed(record, **{name.replace(".", "__"): value})]
+    for name in ("dataset__counts", "scores__per_class", "scores__tested"):
+        contents.append(changed(record, **{name: MISSING}))
+        parent, last = name.split("__")
+        entries = list(record.to_dict()[parent][last])
+        entries[place] = value
+        contents[-1][parent][last] = entries
+    for content in contents:
+        try:
+            found = RunRecord.from_dict(content)
+        except LTBenchError as error:
+            assert "cannot be used: " in str(error)
+        else:
+            assert found.to_dict() == content
+
+
 @pytest.mark.parametrize("size", [0, 1, 200, 900])
 def test_a_truncated_file_is_refused(record, tmp_path, size):
     path = write_record(record, tmp_path)
@@ -258,6 +287,7 @@ def test_a_truncated_file_is_refused(record, tmp_path, size):
         (b'{"schema_version": 2}', "its schema_version is 2, and this version of lt-bench reads 1"),
         (b'{"schema_version": NaN}', "it holds NaN"),
         (b'{"schema_version": -Infinity}', "it holds -Infinity"),
+        (b'{"schema_version": 1, "config": {"lr": 1e999}}', "it holds 1e999"),
         (b"\xff\xfe", "not UTF-8"),
     ],
 )

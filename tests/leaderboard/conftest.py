@@ -73,7 +73,7 @@ def toy_spec() -> TableSpec:
             "name": "toy",
             "title": "Toy",
             "metrics": ["overall", "many", "medium", "few"],
-            "external": True,
+            "open": True,
             "sections": [
                 {
                     "title": "Toy-LT, small",

@@ -69,7 +69,7 @@ def test_records_that_differ_in_more_than_the_seed_are_not_pooled(make_record, t
 def test_a_shorter_schedule_and_a_choice_on_test_are_marked(make_record, toy_spec):
     short = {"identity": "x", "epochs": 5, "recipe": "toy", "recipe_epochs": 20}
     protocol = {
-        "selection_rule": "best class mean over 21 τ",
+        "selection_rule": "best class mean over 21 τ, on test",
         "selection_split": "test",
         "batch_norm": "eval",
         "checkpoint": "last",
@@ -96,11 +96,19 @@ def test_external_entries_stand_on_boards_that_take_them(make_record, toy_spec):
     assert [row.shown_label for row in section.rows[-2:]] == ["Alpha (external)", "Zeta (external)"]
     assert section.rows[-1].seeds == []
     assert any(note.startswith("External:") for note in section.notes)
-    closed = dataclasses.replace(toy_spec, external=False)
+    closed = dataclasses.replace(toy_spec, open=False)
     assert len(section_of(closed, external).rows) == 4
     elsewhere = [with_dataset(record, name="other_lt") for record in external]
     other_factor = [with_dataset(record, facts={"imbalance_factor": 10}) for record in external]
     assert len(section_of(toy_spec, elsewhere + other_factor).rows) == 4
+
+
+def test_a_run_that_no_row_names_stands_on_an_open_board(make_record, toy_spec):
+    own = make_record("mine/own", label="Own")
+    section = section_of(toy_spec, [make_record(), own])
+    assert (section.rows[-1].label, section.rows[-1].state) == ("Own", "measured")
+    assert len(section_of(dataclasses.replace(toy_spec, open=False), [own]).rows) == 4
+    assert len(section_of(toy_spec, [with_dataset(own, name="other_lt")]).rows) == 4
 
 
 def test_an_external_entry_does_not_fill_a_measured_row(make_record, toy_spec):

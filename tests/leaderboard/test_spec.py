@@ -66,7 +66,7 @@ def test_a_dataset_board_lists_every_method_in_order(name):
     (section,) = spec.sections
     configs = [row.config for row in section.rows if row.config is not None]
     assert configs == [f"{name}/{method}{suffix}" for method in METHODS]
-    assert spec.external and section.dataset == name
+    assert spec.open and section.dataset == name
 
 
 def test_the_figures_of_the_paper():
@@ -100,7 +100,7 @@ def test_own_specification_by_path(tmp_path):
     path.write_text(json.dumps(SMALL))
     spec = load_spec(path)
     assert spec.sections[0].rows[0].published.values == {"overall": 1.0}
-    assert not spec.external
+    assert not spec.open
 
 
 def test_an_unknown_table_offers_near_names():

@@ -2,6 +2,9 @@
 
 CIFAR's batches are pickles. They are read by an unpickler that knows NumPy arrays and plain
 containers and refuses everything else, so that a file from anywhere cannot run code here.
+
+torchvision itself, which takes seconds to import, is asked for names, addresses and checksums only
+where its layout is found or to be fetched.
 """
 
 from __future__ import annotations
@@ -13,21 +16,27 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torchvision import datasets
-from torchvision.datasets.utils import download_and_extract_archive
 
 from lt_bench.data.sources.arrays import ArraySource
 from lt_bench.data.sources.source import Sources
 from lt_bench.errors import LTBenchError
 
 _CIFAR = {
-    "cifar10": (datasets.CIFAR10, "labels", "label_names"),
-    "cifar100": (datasets.CIFAR100, "fine_labels", "fine_label_names"),
+    "cifar10": ("CIFAR10", "cifar-10-batches-py", "labels", "label_names"),
+    "cifar100": ("CIFAR100", "cifar-100-python", "fine_labels", "fine_label_names"),
 }
+_CIFAR_MARKS = {"cifar10": ("batches.meta", "data_batch_1"), "cifar100": ("meta", "train")}
 _IDX_FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
+
+
+def _vision(name: str) -> Any:
+    """torchvision's dataset class of that name."""
+    from torchvision import datasets
+
+    return getattr(datasets, name)
 
 
 class _ArrayUnpickler(pickle.Unpickler):
@@ -62,13 +71,16 @@ def find_cifar(place: Path, name: str) -> Sources | None:
     Raises:
         LTBenchError: a batch is missing, cannot be read, or holds something else.
     """
-    layout, label_key, names_key = _CIFAR[name]
-    train_files = [file for file, _ in layout.train_list]
-    for folder in (place / layout.base_folder, place):
-        if (folder / train_files[0]).is_file():
+    vision_name, base, label_key, names_key = _CIFAR[name]
+    for folder in (place / base, place):
+        there = [(folder / mark).is_file() for mark in _CIFAR_MARKS[name]]
+        # In another folder a lone file called "train" or "meta" says nothing.
+        if all(there) or (folder.name == base and any(there)):
             break
     else:
         return None
+    layout = _vision(vision_name)
+    train_files = [file for file, _ in layout.train_list]
     meta = _unpickle(folder / layout.meta["filename"])
     names = meta.get(names_key)
     classes = tuple(map(str, names)) if isinstance(names, list) else None
@@ -136,7 +148,7 @@ def find_fashion_mnist(place: Path) -> Sources | None:
             break
     else:
         return None
-    classes = tuple(datasets.FashionMNIST.classes)
+    classes = tuple(_vision("FashionMNIST").classes)
     train, test = (
         ArraySource(read_idx(folder / images), read_idx(folder / labels), str(folder / images), classes)
         for images, labels in (_IDX_FILES["train"], _IDX_FILES["test"])
@@ -176,7 +188,9 @@ def download_cifar(name: str, place: Path) -> None:
     Raises:
         LTBenchError: no connection, or an archive with another checksum.
     """
-    layout = _CIFAR[name][0]
+    from torchvision.datasets.utils import download_and_extract_archive
+
+    layout = _vision(_CIFAR[name][0])
     try:
         download_and_extract_archive(layout.url, str(place), filename=layout.filename, md5=layout.tgz_md5)
     except (OSError, RuntimeError) as error:
@@ -190,7 +204,7 @@ def download_fashion_mnist(place: Path) -> None:
         LTBenchError: no connection, or a file with another checksum.
     """
     try:
-        datasets.FashionMNIST(str(place), download=True)
+        _vision("FashionMNIST")(str(place), download=True)
     except (OSError, RuntimeError) as error:
         raise _no_download("Fashion-MNIST", place, error) from error
 

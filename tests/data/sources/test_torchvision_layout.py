@@ -14,7 +14,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from lt_bench.data.sources import torchvision_layout
 from lt_bench.data.sources.torchvision_layout import (
     download_cifar,
     download_fashion_mnist,
@@ -170,8 +169,8 @@ def test_a_failed_download_is_one_sentence(tmp_path: Path, monkeypatch: pytest.M
     def fail(*_: object, **__: object) -> None:
         raise OSError("no route\nto host")
 
-    monkeypatch.setattr(torchvision_layout, "download_and_extract_archive", fail)
-    monkeypatch.setattr(torchvision_layout.datasets, "FashionMNIST", fail)
+    monkeypatch.setattr("torchvision.datasets.utils.download_and_extract_archive", fail)
+    monkeypatch.setattr("torchvision.datasets.FashionMNIST", fail)
     with pytest.raises(LTBenchError, match=r"cannot fetch cifar10 into .* \(no route to host\)"):
         download_cifar("cifar10", tmp_path)
     with pytest.raises(LTBenchError, match="cannot fetch Fashion-MNIST"):
@@ -184,8 +183,16 @@ def test_cifar_is_fetched_with_its_checksum(tmp_path: Path, monkeypatch: pytest.
     def note(url: str, root: str, **own: object) -> None:
         asked.update(own, url=url, root=root)
 
-    monkeypatch.setattr(torchvision_layout, "download_and_extract_archive", note)
+    monkeypatch.setattr("torchvision.datasets.utils.download_and_extract_archive", note)
     download_cifar("cifar100", tmp_path)
     assert asked["root"] == str(tmp_path)
     assert asked["md5"] == "eb9058c3a382ffc7106e4002c42a8d85"
     assert str(asked["url"]).endswith("cifar-100-python.tar.gz")
+
+
+def test_a_lone_file_of_such_a_name_is_not_cifar(tmp_path: Path, cifar10: Path) -> None:
+    (tmp_path / "train").write_text("something else")
+    assert find_cifar(tmp_path, "cifar100") is None
+    (cifar10 / "batches.meta").unlink()
+    with pytest.raises(LTBenchError, match="batches.meta is missing"):
+        find_cifar(cifar10, "cifar10")

@@ -1,0 +1,1 @@
+"""Tests mirror lt_bench/ and methods/."""

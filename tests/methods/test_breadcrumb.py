@@ -1,0 +1,256 @@
+"""Breadcrumb's classifier: alongside equals replay, and an epoch of it against slow loops."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from lt_bench.engine.stage1 import StageOne
+from lt_bench.engine.stage2 import FrozenRepresentation
+from lt_bench.errors import LTBenchError
+from lt_bench.registry import METHODS
+from lt_bench.seeding import derive_seed, generator
+from lt_bench.snapshots import Trail, assemble, class_specific_plan, make_snapshot
+from lt_bench.task import Task
+
+COUNTS = torch.tensor([7, 3, 2, 1])
+
+
+def task() -> Task:
+    names = tuple("abcd")
+    return Task("toy", names, COUNTS, "strict", torch.tensor([2, 2, 2, 2], dtype=torch.int8))
+
+
+def method(**options):
+    return METHODS.build({"type": "breadcrumb", "task": task(), **options})
+
+
+def snapshots(epochs: int, dim: int = 5) -> list:
+    draw = torch.Generator().manual_seed(3)
+    total = int(COUNTS.sum())
+    return [
+        make_snapshot(e, torch.randn(total, dim, generator=draw) + e, COUNTS)
+        for e in range(1, epochs + 1)
+    ]
+
+
+def follow(classifier, epochs: int, upto: int | None = None, follower=None):
+    shown = snapshots(epochs)
+    follower = follower or classifier.follower(
+        feature_dim=5, epochs=epochs, seed=11, device=torch.device("cpu")
+    )
+    trail = Trail(classifier.plan(), 5, torch.float32, "cpu")
+    for snapshot in shown:
+        if classifier.follows() or snapshot.epoch == epochs:
+            follower.observe(snapshot, trail)
+        trail.push(snapshot)
+        if snapshot.epoch == upto:
+            break
+    return follower
+
+
+@pytest.mark.parametrize("alignment", ["mean", "variance", "class_agnostic", "none"])
+def test_alongside_equals_replay(short: Callable, launch: Callable, alignment: str) -> None:
+    strong = short("breadcrumb_strong", **{"method.classifier.alignment": alignment})
+    alongside = launch(strong, folder="alongside").records[0][1]
+    launch(short("plain"), folder="replay")
+    replayed = launch(strong, folder="replay").records[0][1]
+    assert replayed.scores == alongside.scores
+    assert replayed.method["notes"] == alongside.method["notes"]
+    assert alongside.method["notes"]["epochs_on_trails"] >= 2
+
+
+def test_the_two_forms_give_the_same_bits(
+    short: Callable, launch: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import lt_bench.run as run_module
+
+    heads: list[dict[str, torch.Tensor]] = []
+    original = run_module.fit
+
+    def fit(classifier, config, stage):
+        fitted = original(classifier, config, stage)
+        heads.append({k: v.clone() for k, v in fitted.head.state_dict().items()})
+        return fitted
+
+    monkeypatch.setattr(run_module, "fit", fit)
+    launch(short("breadcrumb_strong"), folder="alongside")
+    launch(short("plain"), folder="replay")
+    launch(short("breadcrumb_strong"), folder="replay")
+    alongside, _, replayed = heads
+    assert all(torch.equal(alongside[key], replayed[key]) for key in alongside)
+
+
+def test_final_trail_of_checkpoint_equals_that_of_shards(
+    short: Callable, launch: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import lt_bench.run as run_module
+
+    opened: list[FrozenRepresentation] = []
+
+    class Noting(FrozenRepresentation):
+        def __init__(self, stage: StageOne) -> None:
+            super().__init__(stage)
+            opened.append(self)
+
+    monkeypatch.setattr(run_module, "FrozenRepresentation", Noting)
+    launch(short("plain"))
+    (stage,) = opened
+    plan = class_specific_plan(stage.task.counts)
+    last, saved = stage.final_trail(plan)
+    stage._snapshots["trails"].clear()
+    again, rebuilt = stage.final_trail(plan)
+    assert torch.equal(last.features, again.features)
+    for alignment in ("mean", "variance", "class_agnostic", "none"):
+        one = assemble(last, saved, alignment=alignment, generator=generator("cpu", 1))
+        two = assemble(again, rebuilt, alignment=alignment, generator=generator("cpu", 1))
+        assert torch.equal(one[0], two[0]) and torch.equal(one[1], two[1])
+
+
+def slow_epoch(weight, bias, velocity, features, labels, batch, rate, momentum, decay):
+    """One epoch of SGD on softmax regression in float64, sample by sample."""
+    classes, dim = len(weight), len(weight[0])
+    for start in range(0, len(labels), batch):
+        rows = range(start, min(start + batch, len(labels)))
+        grad_w = [[0.0] * dim for _ in range(classes)]
+        grad_b = [0.0] * classes
+        for i in rows:
+            logits = [
+                sum(weight[c][k] * features[i][k] for k in range(dim)) + bias[c] for c in range(classes)
+            ]
+            top = max(logits)
+            total = sum(math.exp(z - top) for z in logits)
+            for c in range(classes):
+                error = math.exp(logits[c] - top) / total - (c == labels[i])
+                grad_b[c] += error / len(rows)
+                for k in range(dim):
+                    grad_w[c][k] += error * features[i][k] / len(rows)
+        for c in range(classes):
+            for k in range(dim):
+                velocity[0][c][k] = momentum * velocity[0][c][k] + grad_w[c][k] + decay * weight[c][k]
+                weight[c][k] -= rate * velocity[0][c][k]
+            velocity[1][c] = momentum * velocity[1][c] + grad_b[c] + decay * bias[c]
+            bias[c] -= rate * velocity[1][c]
+
+
+def test_strong_against_slow_loops() -> None:
+    epochs = 9
+    recipe = {"lr": 0.05, "batch_size": 4, "momentum": 0.9, "weight_decay": 1e-2}
+    classifier = method(variant="strong", recipe=recipe)
+    fast = follow(classifier, epochs).result()
+
+    start = classifier.follower(feature_dim=5, epochs=epochs, seed=11, device=torch.device("cpu"))
+    weight = start.trainer.head.weight.double().tolist()
+    bias = start.trainer.head.bias.double().tolist()
+    velocity = ([[0.0] * 5 for _ in weight], [0.0] * len(bias))
+    plan, trail = classifier.plan(), Trail(classifier.plan(), 5, torch.float32, "cpu")
+    assert plan.n_b == math.ceil(13 / 4) and plan.max_depth == 4
+    on_trails = 0
+    for snapshot in snapshots(epochs):
+        draw = generator("cpu", 11, "trail", snapshot.epoch)
+        if snapshot.epoch >= plan.max_depth:
+            features, labels = assemble(snapshot, trail, alignment="mean", generator=draw)
+            on_trails += 1
+        else:
+            from lt_bench.snapshots import class_balanced
+
+            features, labels = class_balanced(snapshot, plan.n_b, draw)
+        order = torch.randperm(len(labels), generator=draw)
+        rate = 0.05 * (1 + math.cos(math.pi * (snapshot.epoch - 1) / epochs)) / 2
+        slow_epoch(
+            weight,
+            bias,
+            velocity,
+            features[order].double().tolist(),
+            labels[order].tolist(),
+            4,
+            rate,
+            0.9,
+            1e-2,
+        )
+        trail.push(snapshot)
+    assert fast.notes["epochs_on_trails"] == on_trails == 6
+    torch.testing.assert_close(
+        fast.head.weight.detach().double(), torch.tensor(weight, dtype=torch.float64), rtol=1e-4, atol=1e-5
+    )
+    torch.testing.assert_close(
+        fast.head.bias.detach().double(), torch.tensor(bias, dtype=torch.float64), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_state_goes_on_bit_for_bit() -> None:
+    classifier = method(variant="strong", recipe={"batch_size": 4})
+    whole = follow(classifier, 8).result()
+    half = follow(classifier, 8, upto=5)
+    resumed = classifier.follower(feature_dim=5, epochs=8, seed=11, device=torch.device("cpu"))
+    resumed.load_state_dict(half.state_dict())
+    shown, trail = snapshots(8), Trail(classifier.plan(), 5, torch.float32, "cpu")
+    for snapshot in shown:
+        if snapshot.epoch > 5:
+            resumed.observe(snapshot, trail)
+        trail.push(snapshot)
+    assert torch.equal(resumed.result().head.weight, whole.head.weight)
+    assert resumed.result().notes == whole.notes
+
+
+def test_previous_is_one_epoch_behind() -> None:
+    """The released code's order: A^(e-1) with the rate of epoch e, so the last snapshot is not used."""
+    classifier = method(variant="strong", newest="previous", recipe={"batch_size": 4})
+    follower = follow(classifier, 8)
+    assert follower.result().notes["epochs"] == 7
+    seven = follow(classifier, 8, upto=7)
+    assert torch.equal(seven.result().head.weight, follower.result().head.weight)
+
+
+def test_weak_sees_the_last_epoch_only() -> None:
+    classifier = method(variant="weak", recipe={"batch_size": 4, "epochs": 3})
+    assert not classifier.follows()
+    assert follow(classifier, 6).result().notes == {
+        "n_b": 4,
+        "snapshots_of_rarest_class": 4,
+        "epochs": 3,
+        "epochs_on_trails": 3,
+    }
+
+
+def test_fixed_length_takes_ten_of_every_class() -> None:
+    classifier = method(variant="weak", class_specific=False, alignment="none")
+    assert classifier.plan().depth.tolist() == [10, 10, 10, 10]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"variant": "medium"}, "variant is one of weak, strong"),
+        ({"alignment": "median"}, "unknown alignment 'median'"),
+        ({"newest": "oldest"}, "newest is one of"),
+        ({"surplus": "last"}, "surplus is one of"),
+        ({"variant": "weak", "newest": "previous"}, "leave it out"),
+        ({"recipe": {"epoch": 3}}, "unknown recipe key 'epoch'.*epochs"),
+        ({"n_b": 0}, "n_B is at least 1"),
+        ({"class_specific": False, "length": 0}, "at least 1 snapshot"),
+    ],
+)
+def test_bad_choices(options: dict, sentence: str) -> None:
+    with pytest.raises(LTBenchError, match=sentence):
+        method(**options)
+
+
+def test_seeds_of_streams_do_not_meet() -> None:
+    seeds = {derive_seed(s, "trail", e) for s in range(50) for e in range(50)}
+    assert len(seeds) == 2500
+
+
+def test_strong_without_snapshots_says_what_to_do(short: Callable, launch: Callable) -> None:
+    keep_none = {"snapshots.keep": 0}
+    launch(short("plain", **keep_none))
+    with pytest.raises(LTBenchError, match="snapshots.keep='all'"):
+        launch(short("breadcrumb_strong", **keep_none))
+    # Weak needs no store: its trail is in the checkpoint.
+    assert launch(short("breadcrumb_weak", **keep_none)).records
+    # Nor does strong, when it is named in the call that trains.
+    assert launch(short("breadcrumb_strong", **keep_none), folder="together").records

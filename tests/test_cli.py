@@ -1,0 +1,258 @@
+"""The command line as a person meets it: what it prints, its exit codes, its sentences."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lt_bench.cli import choose_device, main, parse_options
+from lt_bench.errors import LTBenchError
+from tests.short import SHORT
+
+OPTIONS = [f"{key}={value}" for key, value in SHORT.items()]
+
+
+@pytest.fixture()
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*words: str) -> int:
+    return main(["run", *words, "--cfg-options", *OPTIONS])
+
+
+def refused(capsys: pytest.CaptureFixture, code: int) -> str:
+    """The one sentence on standard error."""
+    assert code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("lt-bench: ") and error.count("\n") == 1 and "Traceback" not in error
+    return error
+
+
+def test_run_ends_with_table_and_record(here: Path, capsys: pytest.CaptureFixture) -> None:
+    assert run("digits_lt/plain", "digits_lt/ncm", "--seeds", "0", "1") == 0
+    printed = capsys.readouterr().out
+    assert "Overall" in printed and "NCM" in printed and "±" in printed
+    assert "record: leaderboards/records/digits_lt/ncm/seed_1.json" in printed
+    assert "\x1b" not in printed, "no terminal, no escape codes"
+    assert run("digits_lt/ncm", "--seeds", "1") == 0
+    assert "found its record" in capsys.readouterr().out
+    assert main(["table", "digits_lt"]) == 0
+    board = (here / "leaderboards" / "digits_lt.md").read_text()
+    assert "NCM" in board and "not run" in board
+    assert main(["table", "digits_lt", "--check"]) == 0
+    (here / "leaderboards" / "digits_lt.md").write_text(board + " ")
+    refused(capsys, main(["table", "digits_lt", "--check"]))
+
+
+def test_lists(capsys: pytest.CaptureFixture) -> None:
+    for kind, name in (
+        ("methods", "breadcrumb"),
+        ("configs", "digits_lt/breadcrumb_strong"),
+        ("datasets", "cifar100_lt"),
+        ("tables", "table1"),
+    ):
+        assert main(["list", kind]) == 0
+        assert name in capsys.readouterr().out
+
+
+def test_show_prints_the_resolved_config(capsys: pytest.CaptureFixture) -> None:
+    assert main(["show", "digits_lt/crt", "--cfg-options", "stage1.epochs=3"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["stage1"]["epochs"] == 3
+    assert shown["method"]["classifier"]["recipe"]["batch_size"] == 32
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["digits_lt/breadcrumb_stong"], "did you mean 'digits_lt/breadcrumb_strong'"),
+        (["nowhere.py"], "there is no config 'nowhere.py'"),
+        (["digits_lt/plain", "--seeds", "-1"], "a seed is a whole number"),
+        (["digits_lt/plain", "--device", "tpu"], "--device is auto, cpu"),
+        (["digits_lt/plain", "--launcher", "ssh"], "--launcher is one of"),
+        (["digits_lt/plain", "digits_lt/plain"], "named twice"),
+    ],
+)
+def test_bad_words(
+    here: Path, capsys: pytest.CaptureFixture, words: list[str], sentence: str
+) -> None:
+    assert sentence in refused(capsys, run(*words))
+    assert not (here / "leaderboards").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("method.classifier.type=crtt", "unknown method 'crtt': did you mean 'crt'"),
+        ("method.classifier.type=plain", "is 'plain', which is a representation"),
+        ("method.classifier.varient=weak", "unknown key method.classifier.varient: did you mean 'variant'"),
+        ("method.clasifier.type=crt", "unknown key 'clasifier' in the method: did you mean 'classifier'"),
+        ("stage_1.epochs=3", "unknown key 'stage_1' in the config: did you mean 'stage1'"),
+        ("stage1.epoch=3", "unknown key 'epoch' in the stage1: did you mean 'epochs'"),
+        ("stage1.epochs=0", "stage1.epochs is a whole number from 1"),
+        ("stage1.numerics.precision=fp64", "'fp32' or 'bf16'"),
+        ("convention=loose", "'loose'"),
+        ("dataset.type=digit_lt", "unknown dataset 'digit_lt': did you mean 'digits_lt'"),
+        ("dataset.imbalence_factor=3", "did you mean 'imbalance_factor'"),
+        ("model.backbone.type=resnet1", "unknown model 'resnet1'"),
+        ("snapshots.dtype=int8", "snapshots.dtype is float32"),
+        ("snapshots.capture=never", "snapshots.capture is one of"),
+        ("stage1.optimizer.lr=1e20", "the loss became"),
+        ("stage1.optimizer.type=SDG", "unknown optimizer 'SDG': did you mean 'SGD'"),
+        ("stage1.optimizer.momentun=1", "momentun"),
+        ("method.classifier.recipe.lr=1e30", "the classifier's loss became"),
+        ("nonsense", "--cfg-options expects key=value"),
+    ],
+)
+def test_bad_options(
+    here: Path, capsys: pytest.CaptureFixture, option: str, sentence: str
+) -> None:
+    code = main(["run", "digits_lt/breadcrumb_strong", "--cfg-options", *OPTIONS, option])
+    assert sentence in refused(capsys, code)
+    assert not list(here.glob("leaderboards/records/**/*.json"))
+
+
+def test_bad_records_and_stores(here: Path, capsys: pytest.CaptureFixture) -> None:
+    assert run("digits_lt/plain") == 0
+    record = here / "leaderboards/records/digits_lt/plain/seed_0.json"
+    whole = record.read_text()
+    record.write_text(whole[: len(whole) // 2])
+    assert "cut off" in refused(capsys, run("digits_lt/plain"))
+    assert "cut off" in refused(capsys, main(["table"]))
+    record.write_text(whole)
+    (shard, *_) = sorted(here.glob("work_dirs/stage1/*/snapshots/*"))
+    content = shard.read_bytes()
+    shard.write_bytes(content[:100])
+    assert shard.name in refused(capsys, run("digits_lt/breadcrumb_strong"))
+    shard.unlink()
+    assert "snapshots.keep='all'" in refused(capsys, run("digits_lt/breadcrumb_strong"))
+    (checkpoint,) = here.glob("work_dirs/stage1/*/epoch_5.pth")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:500])
+    assert "truncated or damaged" in refused(capsys, run("digits_lt/ncm"))
+    checkpoint.unlink()
+    assert "--force" in refused(capsys, run("digits_lt/ncm"))
+    assert run("digits_lt/ncm", "--force") == 0
+
+
+def test_unwritable_folder(here: Path, capsys: pytest.CaptureFixture) -> None:
+    (here / "file").write_text("in the way")
+    assert "--work-dir" in refused(capsys, run("digits_lt/plain", "--work-dir", "file/work"))
+    # A record that cannot be written loses no training.
+    assert "cannot write" in refused(capsys, run("digits_lt/plain", "--records", "file/records"))
+    assert run("digits_lt/plain") == 0
+    assert "trained before" in capsys.readouterr().out
+
+
+def test_missing_data_says_what_to_do(here: Path, capsys: pytest.CaptureFixture) -> None:
+    sentence = refused(capsys, main(["run", "cifar100_lt/plain_r32"]))
+    assert "data" in sentence and "download" in sentence
+
+
+def test_score(here: Path, capsys: pytest.CaptureFixture) -> None:
+    from lt_bench.registry import DATASETS
+
+    data = DATASETS.build({"type": "digits_lt"})
+    labels = data.test.labels.numpy()
+    logits = np.eye(10, dtype=np.float32)[labels] * 5
+    np.savez("perfect.npz", logits=logits)
+    assert main(["score", "perfect.npz", "--dataset", "digits_lt"]) == 0
+    assert "100.0" in capsys.readouterr().out
+    assert not (here / "leaderboards").exists()
+    assert main(["score", "perfect.npz", "--dataset", "digits_lt", "--label", "Oracle"]) == 0
+    assert main(["table", "digits_lt"]) == 0
+    assert "Oracle (external)" in (here / "leaderboards/digits_lt.md").read_text()
+    np.savez("short.npz", predictions=labels[:-1])
+    refused(capsys, main(["score", "short.npz", "--dataset", "digits_lt"]))
+    refused(capsys, main(["score", "none.npz", "--dataset", "digits_lt"]))
+    assert "did you mean 'digits_lt'" in refused(
+        capsys, main(["score", "perfect.npz", "--dataset", "digit_lt"])
+    )
+
+
+def test_a_method_in_one_outside_file(here: Path, capsys: pytest.CaptureFixture) -> None:
+    (here / "half_step.py").write_text(
+        "import torch.nn.functional as F\n"
+        "from lt_bench.method import Representation\n"
+        "from lt_bench.registry import METHODS\n\n\n"
+        "@METHODS.register_module('smoothed')\n"
+        "class Smoothed(Representation):\n"
+        "    def __init__(self, task, smoothing=0.1):\n"
+        "        super().__init__(task)\n"
+        "        self.smoothing = smoothing\n\n"
+        "    def criterion(self, logits, labels):\n"
+        "        return F.cross_entropy(logits, labels, label_smoothing=self.smoothing)\n"
+    )
+    import lt_bench.config as config
+
+    base = config.find_config("digits_lt/crt").resolve()
+    (here / "mine").mkdir()
+    (here / "mine" / "smoothed_crt.py").write_text(
+        f"_base_ = [{str(base)!r}]\n"
+        "custom_imports = dict(imports=['half_step'])\n"
+        "method = dict(label='Smoothed + cRT', representation=dict(type='smoothed', smoothing=0.2))\n"
+    )
+    (here / "half_step.py").rename(here / "mine" / "half_step.py")
+    assert run("mine/smoothed_crt.py") == 0
+    record = json.loads((here / "leaderboards/records/mine/smoothed_crt/seed_0.json").read_text())
+    assert record["method"]["representation"] == {"type": "smoothed", "smoothing": 0.2}
+    assert record["method"]["classifier"]["type"] == "crt"
+    assert main(["table", "digits_lt"]) == 0
+    assert "Smoothed + cRT" in (here / "leaderboards/digits_lt.md").read_text()
+
+
+def test_options_are_read_as_python() -> None:
+    assert parse_options(["a=1", "b=[1, 2]", "c=true", "d=None", "e=x=y", "f="]) == {
+        "a": 1,
+        "b": [1, 2],
+        "c": True,
+        "d": None,
+        "e": "x=y",
+        "f": "",
+    }
+
+
+def test_a_cuda_that_is_not_there() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(LTBenchError, match="no such CUDA device"):
+        choose_device("cuda:0")
+
+
+def test_module_and_command_are_one(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "lt_bench.cli", "run", "no/such"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2 and done.stderr.startswith("lt-bench: ")
+    usage = subprocess.run([sys.executable, "-m", "lt_bench.cli"], capture_output=True, cwd=tmp_path)
+    assert usage.returncode == 2
+
+
+def test_two_processes_on_one_stage_1(
+    here: Path, capsys: pytest.CaptureFixture, short: Callable
+) -> None:
+    words = [sys.executable, "-m", "lt_bench.cli", "run", "digits_lt/plain"]
+    long = [*words, "--cfg-options", *OPTIONS, "stage1.epochs=2000"]
+    first = subprocess.Popen(long, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert first.stdout is not None
+    for line in first.stdout:
+        if "2000 epochs" in line:
+            break
+    code = main(["run", "digits_lt/plain", "--cfg-options", *OPTIONS, "stage1.epochs=2000"])
+    sentence = refused(capsys, code)
+    first.kill()
+    first.wait()
+    first.stdout.close()
+    assert f"pid {first.pid}" in sentence and "wait for it to end" in sentence
