@@ -20,6 +20,8 @@ from lt_bench.errors import LTBenchError
 RECORDS = Path("leaderboards/records")
 BOARDS = Path("leaderboards")
 WORK = Path("work_dirs")
+# Records named one by one at the end of a run.
+FEW = 6
 KINDS = ("methods", "configs", "datasets", "tables")
 
 
@@ -71,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--records", type=Path, default=RECORDS, help="run records (%(default)s)")
     run.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (%(default)s)")
     run.add_argument("--resume", action="store_true", help="go on with an unfinished stage 1")
-    run.add_argument("--force", action="store_true", help="run again what has a record")
+    run.add_argument("--force", action="store_true", help="fit and score again what has a record; start over")
     run.add_argument("--launcher", default="none", help="none, pytorch, slurm or mpi (%(default)s)")
     run.set_defaults(command=_run)
 
@@ -140,8 +142,11 @@ def _run(arguments: argparse.Namespace) -> None:
         distributed.stop()
     if outcome.records:
         console.print(result_table([record for _, record in outcome.records]))
-        for path, _ in outcome.records:
+        for path, _ in outcome.records[:FEW]:
             console.print(f"record: {path}", soft_wrap=True)
+        if len(outcome.records) > FEW:
+            more = len(outcome.records) - FEW
+            console.print(f"and {more} more under {arguments.records}", soft_wrap=True)
 
 
 def _score(arguments: argparse.Namespace) -> None:
@@ -231,7 +236,11 @@ def _console() -> Any:
     from mmengine.dist import get_rank
     from rich.console import Console
 
-    return Console(quiet=get_rank() != 0, highlight=False)
+    console = Console(quiet=get_rank() != 0, highlight=False)
+    if not console.is_terminal:
+        # A file or a pipe has no width; tables must not be folded for it.
+        console.width = 120
+    return console
 
 
 def choose_device(device: str) -> None:

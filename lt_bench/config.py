@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from mmengine.optim import OPTIMIZERS
+from mmengine.registry import PARAM_SCHEDULERS, Registry
 
 from lt_bench.errors import LTBenchError, near_names
 from lt_bench.registry import DATASETS, METHODS
@@ -279,6 +281,11 @@ def resolve(given: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(value, int) or value < 1:
             raise LTBenchError(f"stage1.{key} is a whole number from 1, got {value!r}")
     cfg["stage1"].setdefault("schedule", [])
+    _check_part(OPTIMIZERS, cfg["stage1"]["optimizer"], "stage1.optimizer", "params")
+    for index, entry in enumerate(cfg["stage1"]["schedule"]):
+        _check_part(
+            PARAM_SCHEDULERS, entry, f"stage1.schedule[{index}]", "optimizer", "param_name"
+        )
     cfg["stage1"].setdefault("numerics", {})
     recipe = cfg["stage1"].setdefault(
         "recipe", {"name": "own", "epochs": cfg["stage1"]["epochs"]}
@@ -308,13 +315,24 @@ def _resolve_method(seam: str, given: dict[str, Any], recipe: Mapping[str, Any])
     check_arguments(cls, given, f"method.{seam}", "task")
 
 
-def check_arguments(
-    target: Any, cfg: Mapping[str, Any], where: str, *supplied: str
-) -> None:
+def _check_part(registry: Registry, cfg: Any, where: str, *supplied: str) -> None:
+    """Check one of MMEngine's own parts before anything is trained with it."""
+    if not isinstance(cfg, dict) or "type" not in cfg:
+        raise LTBenchError(f"{where} is a dict with a 'type', got {cfg!r}")
+    target = registry.get(cfg["type"])
+    if target is None:
+        known = registry.module_dict
+        raise LTBenchError(f"unknown {registry.name} {cfg['type']!r}: {near_names(cfg['type'], known)}")
+    # The runner itself takes this key of a schedule.
+    given = {key: value for key, value in cfg.items() if key != "convert_to_iter_based"}
+    check_arguments(target, given, where, *supplied)
+
+
+def check_arguments(target: Any, cfg: Mapping[str, Any], where: str, *supplied: str) -> None:
     """Refuse keys of ``cfg`` that ``target`` does not take.
 
     Args:
-        target: a class or function.
+        target: a class or function. A constructor that hands ``**kwargs`` on takes what its bases take.
         cfg: its config, with ``type``.
         where: the config's place, for the sentence.
         *supplied: arguments that the harness gives.
@@ -322,8 +340,8 @@ def check_arguments(
     Raises:
         LTBenchError: an unknown key, or one that is required and missing.
     """
-    parameters = inspect.signature(target).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+    parameters = _parameters(target)
+    if parameters is None:
         return
     known = [name for name in parameters if name not in supplied]
     for key in cfg:
@@ -332,6 +350,22 @@ def check_arguments(
     for name in known:
         if parameters[name].default is inspect.Parameter.empty and name not in cfg:
             raise LTBenchError(f"{where} of type {cfg['type']!r} needs {name!r}")
+
+
+def _parameters(target: Any) -> dict[str, inspect.Parameter] | None:
+    """Named parameters of a callable, through its bases where it hands some on; None if any goes."""
+    layers = [c.__init__ for c in target.__mro__] if isinstance(target, type) else [target]
+    found: dict[str, inspect.Parameter] = {}
+    for layer in layers:
+        own = inspect.signature(layer).parameters.values()
+        kinds = {parameter.kind for parameter in own}
+        for parameter in own:
+            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+                found.setdefault(parameter.name, parameter)
+        if inspect.Parameter.VAR_KEYWORD not in kinds:
+            found.pop("self", None)
+            return found
+    return None
 
 
 def _refuse_unknown(where: str, given: Mapping[str, Any], known: Any) -> None:

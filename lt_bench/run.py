@@ -47,7 +47,8 @@ class Settings:
         work_dir: folder of stage-1 artefacts.
         records: folder of run records.
         resume: go on with unfinished stages.
-        force: run again what has a record, and start unfinished stages over.
+        force: fit and score again what has a record, and start unfinished or damaged stages over; a
+            finished stage 1 is kept.
         launcher: MMEngine's launcher.
     """
 
@@ -187,7 +188,12 @@ def _train_and_fit(
         )
         for job in group
     }
-    manifest = stage.manifest()
+    try:
+        manifest = stage.manifest()
+    except LTBenchError:
+        if not (settings.resume or settings.force):
+            raise
+        manifest = None
     if manifest is None:
         following = {
             follower_name(job.experiment.config["method"]["classifier"]): classifier

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ from lt_bench.engine.data import evaluation_loader, training_loader
 from lt_bench.engine.loop import StageOneLoop
 from lt_bench.engine.progress import ProgressHook
 from lt_bench.errors import LTBenchError
+from lt_bench.evaluation.metric import ShotMetric
 from lt_bench.files import write_atomically
 from lt_bench.method import FollowingClassifier, Representation, TrailFollower
 from lt_bench.models.stage_one import Numerics, StageOneModel, build_backbone
@@ -97,7 +99,8 @@ class StageOne:
         if self.epochs not in saved_epochs(self.folder):
             raise LTBenchError(
                 f"stage 1 in {self.folder} is marked as finished, but its checkpoint "
-                f"epoch_{self.epochs}.pth is missing; restore it, or train again with --force"
+                f"epoch_{self.epochs}.pth is missing; restore it, give --resume to train on from an "
+                "earlier one, or --force to start over"
             )
         return dict(manifest)
 
@@ -304,7 +307,12 @@ def _runner(
             "device_ids": None,
             "broadcast_buffers": False,
         }
+    val = evaluation_loader(stage.data, config, "val", device) if runtime["val_interval"] else None
+    metric = {"type": ShotMetric, "counts": stage.task.counts, "convention": stage.task.convention}
     return FileLogRunner(
+        val_dataloader=val,
+        val_cfg={"type": "ValLoop"} if val is not None else None,
+        val_evaluator=[metric] if val is not None else None,
         model=model,
         work_dir=str(stage.folder),
         train_dataloader=loader,
@@ -332,7 +340,8 @@ def _runner(
         launcher=launcher,
         visualizer=dict(runtime["visualizer"]),
         randomness={"seed": derive_seed(stage.seed, "runner") % 2**31},
-        experiment_name=f"stage1_{stage.identity}",
+        # MMEngine keeps its loggers by name for the life of the process.
+        experiment_name=f"stage1_{stage.identity}_{time.time_ns()}",
         cfg=runner_config,
         log_level="INFO",
     )

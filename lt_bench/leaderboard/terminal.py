@@ -25,9 +25,9 @@ def result_table(records: Sequence[RunRecord]) -> Table:
     conventions = sorted({record.scores.convention for record in records})
     datasets = sorted({record.dataset["name"] for record in records})
     table = Table(title=f"{', '.join(datasets)}: test accuracy in %, {' and '.join(conventions)} shot groups")
-    table.add_column("Method")
+    table.add_column("Method", no_wrap=True)
     for heading in ("Overall", "Many", "Medium", "Few", "ECE", "Seeds"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for (_, label), group in by_name.items():
         cells = [_cell([getattr(record.scores, name) for record in group]) for name in _SCORES]
         calibration = _cell([record.scores.ece for record in group])

@@ -96,3 +96,7 @@ class StageOneModel(BaseModel):
         if mode == "loss":
             return self.objective(self, batch)
         return self.head(self.features(batch.images))
+
+    def val_step(self, data: Any) -> list[dict[str, Tensor]]:  # type: ignore[override]
+        """Logits of a validation batch, as :class:`lt_bench.evaluation.metric.ShotMetric` takes them."""
+        return [{"logits": self(data, mode="logits").float()}]

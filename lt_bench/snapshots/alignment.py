@@ -30,8 +30,8 @@ class Moments:
 
     Attributes:
         mean_table, std_table: (G, d).
-        groups: int64, rows of the two tables.
         epoch_mean_table: (S, d), means of all N features of an epoch.
+        groups: int64, rows of the first two tables.
         epochs: int64, rows of it.
         counts: int64, the n_j.
         part: which entries of ``groups``, ``epochs`` and ``counts`` are the P groups.
@@ -39,8 +39,8 @@ class Moments:
 
     mean_table: Tensor
     std_table: Tensor
-    groups: Tensor
     epoch_mean_table: Tensor
+    groups: Tensor
     epochs: Tensor
     counts: Tensor
     part: slice = field(default_factory=lambda: slice(None))

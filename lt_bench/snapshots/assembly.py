@@ -11,7 +11,6 @@ epoch e are Z^{e-1}): assemble in the same way at the end of epoch e - 1, train 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -28,7 +27,7 @@ from lt_bench.snapshots.trail import Trail
 Surplus = Literal["random", "first"]
 
 # A chunk of rows in float32: within a CPU's shared cache; on an accelerator long enough to fill it.
-_CHUNK_BYTES = {"cpu": 4 * 2**20}
+_CHUNK_BYTES = {"cpu": 2 * 2**20}
 _CHUNK_BYTES_ELSEWHERE = 128 * 2**20
 # Random bits of a sort key; the class number stands above them.
 _KEY_BITS = 40
@@ -46,7 +45,7 @@ def assemble(
     """A^e: n_B features of every class, current ones first, then aligned earlier ones.
 
     The map is computed in float32 and rounded once, to the trail's dtype (float64 stays float64).
-    The rows come in the order of :func:`select_rows`; shuffle them when training on them.
+    The current rows come first, then the earlier ones; shuffle them when training on them.
 
     Args:
         snapshot: Z^e.
@@ -87,13 +86,14 @@ def assemble(
             f"out must be a contiguous {shape} {trail.dtype}, got {tuple(out.shape)} {out.dtype}; "
             "allocate it for this plan"
         )
-    first_row = starts(plan.counts).to(trail.device)
     current = int((lags == 0).sum())
-    now = slice(0, current)
-    torch.index_select(snapshot.features, 0, first_row[classes[now]] + places[now], out=out[now])
-    before = slice(current, total)
-    _gather_aligned(out[before], snapshot, trail, align, classes[before], lags[before], places[before])
-    return out, classes
+    now, before = slice(0, current), slice(current, total)
+    rows = starts(plan.counts).to(trail.device).index_select(0, classes[now]) + places[now]
+    torch.index_select(snapshot.features, 0, rows, out=out[now])
+    earlier = _gather_aligned(
+        out[before], snapshot, trail, align, classes[before], lags[before], places[before]
+    )
+    return out, torch.cat([classes[now], earlier])
 
 
 def class_balanced(snapshot: Snapshot, n_b: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
@@ -115,7 +115,7 @@ def class_balanced(snapshot: Snapshot, n_b: int, generator: torch.Generator | No
     plan = fixed_length_plan(snapshot.counts, 1, n_b)
     device = snapshot.features.device
     classes, _, places = select_rows(plan, generator, "random", device)
-    rows = starts(plan.counts).to(device)[classes] + places
+    rows = starts(plan.counts).to(device).index_select(0, classes) + places
     return snapshot.features.index_select(0, rows), classes
 
 
@@ -148,17 +148,18 @@ def select_rows(
     # A class's features are numbered lag * n_j + place. Those that are taken in any case:
     certain = plan.whole * plan.counts + plan.copies * plan.pool
     classes, number = rows_of(certain.to(device), int(certain.sum()))
-    base = whole_rows[classes]
-    number = torch.where(number < base, number, base + (number - base) // copies[classes])
+    base = whole_rows.index_select(0, classes)
+    copied = base + (number - base) // copies.index_select(0, classes)
+    number = torch.where(number < base, number, copied)
     drawn_classes, drawn_number = _draw(plan, generator, surplus, device)
     classes = torch.cat([classes, drawn_classes])
-    number = torch.cat([number, whole_rows[drawn_classes] + drawn_number])
-    lags = number // counts[classes]
-    places = number - lags * counts[classes]
-
-    now = lags == 0
-    order = torch.cat([now.nonzero(), (~now).nonzero()]).flatten()
-    return classes[order], lags[order], places[order]
+    number = torch.cat([number, whole_rows.index_select(0, drawn_classes) + drawn_number])
+    sizes = counts.index_select(0, classes)
+    now = number < sizes
+    order = torch.cat([now.nonzero(), now.logical_not().nonzero()]).flatten()
+    classes, number, sizes = (x.index_select(0, order) for x in (classes, number, sizes))
+    lags = torch.div(number, sizes, rounding_mode="floor")
+    return classes, lags, number - lags * sizes
 
 
 def _draw(
@@ -184,9 +185,9 @@ def _draw(
     bits = torch.randint(1 << _KEY_BITS, (size,), generator=generator, device=generator.device)
     order = torch.argsort(bits.to(device) + (owner << _KEY_BITS), stable=True)
     # Back to the order of memory, which is kind to the cache and keeps a class's lags together.
-    taken = torch.zeros(size, dtype=torch.bool, device=device)
-    taken[order[starts(candidates).to(device)[classes] + rank]] = True
-    return classes, number[taken]
+    smallest = order.index_select(0, starts(candidates).to(device).index_select(0, classes) + rank)
+    taken = torch.zeros(size, dtype=torch.bool, device=device).index_fill_(0, smallest, True)
+    return classes, number.index_select(0, taken.nonzero().flatten())
 
 
 def _gather_aligned(
@@ -197,62 +198,57 @@ def _gather_aligned(
     classes: Tensor,
     lags: Tensor,
     places: Tensor,
-) -> None:
-    """Earlier features, mapped to the current epoch, into ``out``."""
-    total = classes.numel()
-    if total == 0:
-        return
-    device = trail.device
+) -> Tensor:
+    """Earlier features, mapped to the current epoch, into ``out``; returns their classes.
+
+    The features taken of one class and epoch are a *group* and share a map. Groups of one size lie
+    together, in the order of the trail's memory: so a map is applied by broadcasting it over the
+    group's rows, and the loop below runs over sizes, of which there are at most n_B, and chunks.
+    """
+    if classes.numel() == 0:
+        return classes
+    device, dim = trail.device, trail.dim
     epochs = snapshot.epoch - lags
-    rows = trail.rows(classes, places, epochs)
-    # Neighbouring rows of one class and epoch share a map, which is computed once for each group.
-    new_group = torch.ones(total, dtype=torch.bool, device=device)
-    new_group[1:] = (classes[1:] != classes[:-1]).logical_or_(lags[1:] != lags[:-1])
-    firsts = new_group.nonzero().flatten()
-    group = new_group.cumsum(0).sub_(1)
-    group_classes, group_epochs = classes[firsts], epochs[firsts]
-    counts = snapshot.counts.to(device)[group_classes]
-    old = Moments(
-        trail.mean,
-        trail.std,
-        trail.groups(group_classes, group_epochs),
-        trail.epoch_mean,
-        group_epochs % trail.epoch_mean.shape[0],
-        counts,
-    )
-    new = Moments(
-        snapshot.mean,
-        snapshot.std,
-        group_classes,
-        snapshot.epoch_mean[None],
-        torch.zeros_like(group_classes),
-        counts,
-    )
+    held = trail.groups(classes, epochs)
+    size_of = torch.bincount(held, minlength=len(trail.mean)).index_select(0, held)
+    key = trail.rows(classes, places, epochs).add_(size_of, alpha=len(trail.features))
+    key, order = key.sort()
+    rows = key.remainder_(len(trail.features))
+    classes, epochs, held = (x.index_select(0, order) for x in (classes, epochs, held))
+    counts = snapshot.counts.to(device).index_select(0, classes)
+    epoch_slots = epochs % len(trail.epoch_mean)
+    the_epoch = torch.zeros_like(classes)
+    epoch_mean = snapshot.epoch_mean[None]
 
     wide = snapshot.mean.dtype
     budget = _CHUNK_BYTES.get(device.type, _CHUNK_BYTES_ELSEWHERE)
-    chunk = max(1, min(total, budget // max(1, trail.dim * wide.itemsize)))
-    edges = [*range(0, total, chunk), total]
-    # The one synchronisation: where each chunk's groups begin and end.
-    first_groups = group[edges[:-1]].tolist()
-    last_groups = group[[edge - 1 for edge in edges[1:]]].tolist()
-    work = torch.empty(2, chunk, trail.dim, dtype=wide, device=device)
-    for i, (low, high) in enumerate(zip(first_groups, last_groups, strict=True)):
-        start, end = edges[i], edges[i + 1]
-        part = slice(low, high + 1)
-        block = out[start:end]
-        torch.index_select(trail.features, 0, rows[start:end], out=block)
-        scale, shift = align(replace(old, part=part), replace(new, part=part))
-        if scale is None and shift is None:
-            continue
-        index = group[start:end].sub_(low)
-        shape = (high + 1 - low, trail.dim)
-        value, other = work[0, : end - start], work[1, : end - start]
-        if scale is None:
-            value.copy_(block)
-        else:
-            torch.index_select(scale.expand(shape), 0, index, out=value)
-            value.mul_(block)
-        if shift is not None:
-            value.add_(torch.index_select(shift.expand(shape), 0, index, out=other))
-        block.copy_(value)
+    chunk_rows = max(1, budget // max(1, dim * wide.itemsize))
+    # The one synchronisation: how many rows lie in groups of each size.
+    rows_by_size = torch.bincount(size_of).tolist()
+    work = torch.empty(max(chunk_rows, len(rows_by_size)), dim, dtype=wide, device=device)
+    first = 0
+    for size, total in enumerate(rows_by_size):
+        step = size * max(1, chunk_rows // max(1, size))
+        for start in range(first, first + total, step or 1):
+            end = min(start + step, first + total)
+            block = out[start:end]
+            torch.index_select(trail.features, 0, rows[start:end], out=block)
+            # Every size-th row begins a group.
+            one = slice(start, end, size)
+            scale, shift = align(
+                Moments(trail.mean, trail.std, trail.epoch_mean, held, epoch_slots, counts, one),
+                Moments(
+                    snapshot.mean, snapshot.std, epoch_mean, classes, the_epoch, counts, one
+                ),
+            )
+            if scale is None and shift is None:
+                continue
+            value = work[: end - start].copy_(block)
+            by_group = value.view(-1, size, dim)
+            if scale is not None:
+                by_group.mul_(scale.expand(len(by_group), dim)[:, None])
+            if shift is not None:
+                by_group.add_(shift.expand(len(by_group), dim)[:, None])
+            block.copy_(value)
+        first += total
+    return classes

@@ -31,5 +31,5 @@ def rows_of(lengths: Tensor, total: int) -> tuple[Tensor, Tensor]:
     """
     groups = torch.arange(lengths.numel(), device=lengths.device)
     group = torch.repeat_interleave(groups, lengths, output_size=total)
-    place = torch.arange(total, device=lengths.device) - starts(lengths)[group]
+    place = torch.arange(total, device=lengths.device) - starts(lengths).index_select(0, group)
     return group, place

@@ -140,12 +140,14 @@ class Trail:
             places: (M,) int64, the sample's place in its class.
             epochs: (M,) int64 or one epoch.
         """
-        slot = epochs % self._modulus[classes]
-        return self._first_row[classes] + slot * self._counts[classes] + places
+        slot = epochs % self._modulus.index_select(0, classes)
+        first = self._first_row.index_select(0, classes)
+        return first + slot * self._counts.index_select(0, classes) + places
 
     def groups(self, classes: Tensor, epochs: Tensor | int) -> Tensor:
         """Rows of ``mean`` and ``std`` of the given classes and epochs, each (M,) int64."""
-        return self._first_group[classes] + epochs % self._modulus[classes]
+        slot = epochs % self._modulus.index_select(0, classes)
+        return self._first_group.index_select(0, classes) + slot
 
     def state_dict(self) -> dict[str, Any]:
         """Four tensors, not copied, and the integers ``newest`` (0 for none) and ``held``."""

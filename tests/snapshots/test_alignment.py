@@ -18,7 +18,7 @@ EPOCH_MEANS = torch.randn(3, 5, generator=GENERATOR, dtype=torch.float64)
 
 
 def moments(groups: list[int], epochs: list[int], count: list[int], std=STDS) -> Moments:
-    return Moments(MEANS, std, torch.tensor(groups), EPOCH_MEANS, torch.tensor(epochs), torch.tensor(count))
+    return Moments(MEANS, std, EPOCH_MEANS, torch.tensor(groups), torch.tensor(epochs), torch.tensor(count))
 
 
 def test_names() -> None:
