@@ -180,9 +180,7 @@ def _table(arguments: argparse.Namespace) -> None:
 
     names = arguments.names or list_specs()
     if arguments.check:
-        differing = check_tables(
-            arguments.records, arguments.out, names=names, formats=arguments.formats
-        )
+        differing = check_tables(arguments.records, arguments.out, names=names, formats=arguments.formats)
         if differing:
             raise LTBenchError(
                 f"{len(differing)} table files are not what the records give, the first is "

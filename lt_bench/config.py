@@ -194,8 +194,7 @@ def _read(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
         raise
     except Exception as error:
         raise LTBenchError(
-            f"config {os.fspath(path)} does not read: {type(error).__name__}: "
-            f"{' '.join(str(error).split())}"
+            f"config {os.fspath(path)} does not read: {type(error).__name__}: {' '.join(str(error).split())}"
         ) from error
 
 
@@ -283,13 +282,9 @@ def resolve(given: Mapping[str, Any]) -> dict[str, Any]:
     cfg["stage1"].setdefault("schedule", [])
     _check_part(OPTIMIZERS, cfg["stage1"]["optimizer"], "stage1.optimizer", "params")
     for index, entry in enumerate(cfg["stage1"]["schedule"]):
-        _check_part(
-            PARAM_SCHEDULERS, entry, f"stage1.schedule[{index}]", "optimizer", "param_name"
-        )
+        _check_part(PARAM_SCHEDULERS, entry, f"stage1.schedule[{index}]", "optimizer", "param_name")
     cfg["stage1"].setdefault("numerics", {})
-    recipe = cfg["stage1"].setdefault(
-        "recipe", {"name": "own", "epochs": cfg["stage1"]["epochs"]}
-    )
+    recipe = cfg["stage1"].setdefault("recipe", {"name": "own", "epochs": cfg["stage1"]["epochs"]})
     if not isinstance(recipe, dict) or set(recipe) != {"name", "epochs"}:
         raise LTBenchError(
             f"stage1.recipe is dict(name=..., epochs=...), what the full schedule is; got {recipe!r}"
@@ -354,7 +349,11 @@ def check_arguments(target: Any, cfg: Mapping[str, Any], where: str, *supplied: 
 
 def _parameters(target: Any) -> dict[str, inspect.Parameter] | None:
     """Named parameters of a callable, through its bases where it hands some on; None if any goes."""
-    layers = [c.__init__ for c in target.__mro__] if isinstance(target, type) else [target]
+    layers = (
+        [vars(c)["__init__"] for c in target.__mro__ if "__init__" in vars(c)]
+        if isinstance(target, type)
+        else [target]
+    )
     found: dict[str, inspect.Parameter] = {}
     for layer in layers:
         own = inspect.signature(layer).parameters.values()
@@ -383,6 +382,5 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise LTBenchError(
-        f"a config holds numbers, strings, lists and dicts; got {value!r} of type "
-        f"{type(value).__name__}"
+        f"a config holds numbers, strings, lists and dicts; got {value!r} of type {type(value).__name__}"
     )

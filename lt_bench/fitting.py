@@ -40,9 +40,7 @@ class HeadRecipe:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
             if int(getattr(self, name)) < 1:
-                raise LTBenchError(
-                    f"the recipe's {name} is at least 1, got {getattr(self, name)!r}"
-                )
+                raise LTBenchError(f"the recipe's {name} is at least 1, got {getattr(self, name)!r}")
 
     @classmethod
     def of(cls, given: dict[str, Any] | HeadRecipe | None, **defaults: Any) -> HeadRecipe:

@@ -135,9 +135,7 @@ class TrainedRepresentation(ABC):
         """
 
     @abstractmethod
-    def image_features(
-        self, sampler: Mapping[str, Any], *, batch_size: int, epochs: int
-    ) -> FeatureEpochs:
+    def image_features(self, sampler: Mapping[str, Any], *, batch_size: int, epochs: int) -> FeatureEpochs:
         """Epochs of features of augmented training images, through the frozen backbone.
 
         Args:
@@ -222,9 +220,7 @@ class FollowingClassifier(Classifier):
         return True
 
     @abstractmethod
-    def follower(
-        self, *, feature_dim: int, epochs: int, seed: int, device: torch.device
-    ) -> TrailFollower:
+    def follower(self, *, feature_dim: int, epochs: int, seed: int, device: torch.device) -> TrailFollower:
         """A fresh follower for a stage 1 of ``epochs`` epochs."""
 
     def fit(self, stage: TrainedRepresentation) -> FittedClassifier:

@@ -42,8 +42,7 @@ class NamedRegistry(Registry):
             base = getattr(importlib.import_module(where), what)
             if not (isinstance(module, type) and issubclass(module, base)):
                 raise LTBenchError(
-                    f"{module!r} cannot be registered as a {self.name}: "
-                    f"expected a subclass of {where}.{what}"
+                    f"{module!r} cannot be registered as a {self.name}: expected a subclass of {where}.{what}"
                 )
         names = [module_name] if isinstance(module_name, str) else module_name
         for name in names or [module.__name__]:
@@ -93,9 +92,7 @@ def _child(name: str, parent: Registry, *locations: str) -> NamedRegistry:
     return NamedRegistry(name, parent=parent, scope="lt_bench", locations=list(locations))
 
 
-METHODS = NamedRegistry(
-    "method", base="lt_bench.method:Method", scope="lt_bench", locations=["methods"]
-)
+METHODS = NamedRegistry("method", base="lt_bench.method:Method", scope="lt_bench", locations=["methods"])
 ALIGNMENTS = NamedRegistry("alignment", scope="lt_bench", locations=["lt_bench.snapshots"])
 DATASETS = _child("dataset", mmengine_registry.DATASETS, "lt_bench.data")
 DATA_SAMPLERS = _child("sampler", mmengine_registry.DATA_SAMPLERS, "lt_bench.data")

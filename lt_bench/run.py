@@ -108,8 +108,7 @@ def run(
             done[job.experiment.name, job.seed] = found
             outcome.found.append(found[0])
             console.print(
-                f"{job.experiment.name} seed {job.seed}: found its record {found[0]} "
-                "(--force runs it again)",
+                f"{job.experiment.name} seed {job.seed}: found its record {found[0]} (--force runs it again)",
                 soft_wrap=True,
             )
     for identity in dict.fromkeys(job.stage.identity for job in waiting):
@@ -120,9 +119,7 @@ def run(
     return outcome
 
 
-def _jobs(
-    experiments: Sequence[Experiment], seeds: Sequence[int], settings: Settings
-) -> list[_Job]:
+def _jobs(experiments: Sequence[Experiment], seeds: Sequence[int], settings: Settings) -> list[_Job]:
     datasets: dict[str, LongTailData] = {}
     jobs = []
     for experiment in experiments:
@@ -135,9 +132,7 @@ def _jobs(
         for seed in seeds:
             identity = stage1_identity(cfg, data.train_identity, seed)
             folder = settings.work_dir / "stage1" / identity
-            jobs.append(
-                _Job(experiment, seed, StageOne(folder, identity, cfg, data, task, seed))
-            )
+            jobs.append(_Job(experiment, seed, StageOne(folder, identity, cfg, data, task, seed)))
     names = [(job.experiment.name, job.seed) for job in jobs]
     for name in names:
         if names.count(name) > 1:
@@ -242,9 +237,7 @@ def _finish(
     head = fitted.head.to(representation.device).eval()
     prediction: Prediction = METHODS.build({**config["method"]["prediction"], "task": task})
     val = representation.features("val")
-    chosen, chosen_on = prediction.fit(
-        None if val is None else (logits_of(head, val), val.labels)
-    )
+    chosen, chosen_on = prediction.fit(None if val is None else (logits_of(head, val), val.labels))
     test = representation.features("test")
     if test is None:
         raise LTBenchError(f"{data.name} has no test split; give it one to be scored on")

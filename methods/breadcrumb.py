@@ -33,7 +33,7 @@ from lt_bench.method import FittedClassifier, FollowingClassifier, TrailFollower
 from lt_bench.models.heads import linear_head
 from lt_bench.registry import ALIGNMENTS, METHODS
 from lt_bench.seeding import derive_seed, generator
-from lt_bench.snapshots.assembly import assemble, class_balanced
+from lt_bench.snapshots.assembly import Surplus, assemble, class_balanced
 from lt_bench.snapshots.plan import BacktrackPlan, class_specific_plan, fixed_length_plan
 from lt_bench.snapshots.snapshot import Snapshot
 from lt_bench.snapshots.trail import Trail
@@ -83,9 +83,7 @@ class Breadcrumb(FollowingClassifier):
             ("surplus", surplus, SURPLUS),
         ):
             if value not in known:
-                raise LTBenchError(
-                    f"breadcrumb's {name} is one of {', '.join(known)}; got {value!r}"
-                )
+                raise LTBenchError(f"breadcrumb's {name} is one of {', '.join(known)}; got {value!r}")
         ALIGNMENTS.get(alignment)
         if newest == "previous" and variant == "weak":
             raise LTBenchError(
@@ -95,7 +93,7 @@ class Breadcrumb(FollowingClassifier):
         self.variant = variant
         self.alignment = alignment
         self.newest = newest
-        self.surplus = surplus
+        self.surplus: Surplus = "first" if surplus == "first" else "random"
         self.recipe = HeadRecipe.of(recipe)
         self._plan = (
             class_specific_plan(task.counts, n_b)
@@ -111,9 +109,7 @@ class Breadcrumb(FollowingClassifier):
         """Strong wants every epoch's snapshot, weak the last."""
         return self.variant == "strong"
 
-    def follower(
-        self, *, feature_dim: int, epochs: int, seed: int, device: torch.device
-    ) -> TrailFollower:
+    def follower(self, *, feature_dim: int, epochs: int, seed: int, device: torch.device) -> TrailFollower:
         """A classifier at its start."""
         return BreadcrumbFollower(self, feature_dim, epochs, seed, device)
 
@@ -144,9 +140,7 @@ class BreadcrumbFollower(TrailFollower):
         recipe = method.recipe
         if method.variant == "strong":
             recipe = HeadRecipe.of({**vars(recipe), "epochs": epochs})
-        head = linear_head(
-            feature_dim, method.task.num_classes, derive_seed(seed, "breadcrumb")
-        )
+        head = linear_head(feature_dim, method.task.num_classes, derive_seed(seed, "breadcrumb"))
         self.trainer = HeadTrainer(head, recipe, device)
         self.trail_epochs = 0
         self.epochs_seen = 0

@@ -44,7 +44,5 @@ class NCM(Classifier):
         if train is None:
             raise RuntimeError("a trained representation has training features")
         with torch.no_grad():
-            centre, prototypes = class_prototypes(
-                train.features, train.labels, self.task.num_classes
-            )
+            centre, prototypes = class_prototypes(train.features, train.labels, self.task.num_classes)
         return FittedClassifier(PrototypeHead(centre, prototypes).eval())

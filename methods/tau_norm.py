@@ -32,9 +32,7 @@ def normalised_head(weight: Tensor, tau: float) -> nn.Linear:
     return head
 
 
-def tau_accuracies(
-    features: Tensor, labels: Tensor, weight: Tensor, taus: Sequence[float]
-) -> Tensor:
+def tau_accuracies(features: Tensor, labels: Tensor, weight: Tensor, taus: Sequence[float]) -> Tensor:
     """Mean per-class accuracy of every tau, over the classes that occur in ``labels``.
 
     Args:
@@ -48,13 +46,11 @@ def tau_accuracies(
     """
     norms = weight.norm(dim=1).clamp_min(torch.finfo(weight.dtype).tiny)
     cosines = features @ (weight / norms.unsqueeze(1)).T
-    scales = norms.unsqueeze(0) ** (
-        1 - torch.tensor(taus, dtype=norms.dtype, device=norms.device)
-    ).unsqueeze(1)
-    scaled = torch.empty_like(cosines)
-    predictions = torch.stack(
-        [torch.mul(cosines, scale, out=scaled).argmax(1) for scale in scales]
+    scales = norms.unsqueeze(0) ** (1 - torch.tensor(taus, dtype=norms.dtype, device=norms.device)).unsqueeze(
+        1
     )
+    scaled = torch.empty_like(cosines)
+    predictions = torch.stack([torch.mul(cosines, scale, out=scaled).argmax(1) for scale in scales])
     return per_class_accuracy(predictions, labels, weight.shape[0]).nanmean(1)
 
 
@@ -69,9 +65,7 @@ class TauNorm(Classifier):
         taus: how many candidates between 0 and 2.
     """
 
-    def __init__(
-        self, task: Task, tau: float | None = None, select_on: str = "val", taus: int = 21
-    ) -> None:
+    def __init__(self, task: Task, tau: float | None = None, select_on: str = "val", taus: int = 21) -> None:
         super().__init__(task)
         if select_on not in ("val", "test"):
             raise LTBenchError(f"classifier.select_on is 'val' or 'test', got {select_on!r}")
@@ -93,9 +87,7 @@ class TauNorm(Classifier):
             )
         weight = weight.detach()
         if self.tau is not None:
-            return FittedClassifier(
-                normalised_head(weight, self.tau).eval(), notes={"tau": self.tau}
-            )
+            return FittedClassifier(normalised_head(weight, self.tau).eval(), notes={"tau": self.tau})
         split = stage.features(self.select_on)
         if split is None:
             raise LTBenchError(
@@ -105,6 +97,4 @@ class TauNorm(Classifier):
         with torch.no_grad():
             scores = tau_accuracies(split.features, split.labels, weight, self.candidates)
         tau = self.candidates[int(scores.argmax())]
-        return FittedClassifier(
-            normalised_head(weight, tau).eval(), {"tau": round(tau, 6)}, self.select_on
-        )
+        return FittedClassifier(normalised_head(weight, tau).eval(), {"tau": round(tau, 6)}, self.select_on)

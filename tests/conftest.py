@@ -14,6 +14,7 @@ from lt_bench.config import Experiment, load_experiment
 from lt_bench.run import Outcome, Settings, run
 from tests.short import SHORT
 
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)

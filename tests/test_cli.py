@@ -81,9 +81,7 @@ def test_show_prints_the_resolved_config(capsys: pytest.CaptureFixture) -> None:
         (["digits_lt/plain", "digits_lt/plain"], "named twice"),
     ],
 )
-def test_bad_words(
-    here: Path, capsys: pytest.CaptureFixture, words: list[str], sentence: str
-) -> None:
+def test_bad_words(here: Path, capsys: pytest.CaptureFixture, words: list[str], sentence: str) -> None:
     assert sentence in refused(capsys, run(*words))
     assert not (here / "leaderboards").exists()
 
@@ -112,9 +110,7 @@ def test_bad_words(
         ("nonsense", "--cfg-options expects key=value"),
     ],
 )
-def test_bad_options(
-    here: Path, capsys: pytest.CaptureFixture, option: str, sentence: str
-) -> None:
+def test_bad_options(here: Path, capsys: pytest.CaptureFixture, option: str, sentence: str) -> None:
     code = main(["run", "digits_lt/breadcrumb_strong", "--cfg-options", *OPTIONS, option])
     assert sentence in refused(capsys, code)
     assert not list(here.glob("leaderboards/records/**/*.json"))
@@ -240,9 +236,7 @@ def test_module_and_command_are_one(tmp_path: Path) -> None:
     assert usage.returncode == 2
 
 
-def test_two_processes_on_one_stage_1(
-    here: Path, capsys: pytest.CaptureFixture, short: Callable
-) -> None:
+def test_two_processes_on_one_stage_1(here: Path, capsys: pytest.CaptureFixture, short: Callable) -> None:
     words = [sys.executable, "-m", "lt_bench.cli", "run", "digits_lt/plain"]
     long = [*words, "--cfg-options", *OPTIONS, "stage1.epochs=2000"]
     first = subprocess.Popen(long, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

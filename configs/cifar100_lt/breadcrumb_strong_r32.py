@@ -1,10 +1,10 @@
 _base_ = [
-    '../_base_/datasets/cifar100_lt.py',
-    '../_base_/models/cifar_resnet32.py',
-    '../_base_/schedules/cifar_200e.py',
+    "../_base_/datasets/cifar100_lt.py",
+    "../_base_/models/cifar_resnet32.py",
+    "../_base_/schedules/cifar_200e.py",
 ]
 method = dict(
-    label='Strong Breadcrumb',
-    representation=dict(type='plain'),
-    classifier=dict(type='breadcrumb', variant='strong', alignment='mean'),
+    label="Strong Breadcrumb",
+    representation=dict(type="plain"),
+    classifier=dict(type="breadcrumb", variant="strong", alignment="mean"),
 )

@@ -1,12 +1,10 @@
 _base_ = [
-    '../_base_/datasets/digits_lt.py',
-    '../_base_/models/digits_convnet.py',
-    '../_base_/schedules/digits_60e.py',
+    "../_base_/datasets/digits_lt.py",
+    "../_base_/models/digits_convnet.py",
+    "../_base_/schedules/digits_60e.py",
 ]
 method = dict(
-    label='+ back-tracking',
-    representation=dict(type='plain'),
-    classifier=dict(
-        type='breadcrumb', variant='weak', alignment='none', class_specific=False, length=10
-    ),
+    label="+ back-tracking",
+    representation=dict(type="plain"),
+    classifier=dict(type="breadcrumb", variant="weak", alignment="none", class_specific=False, length=10),
 )

@@ -1,10 +1,10 @@
 _base_ = [
-    '../_base_/datasets/digits_lt.py',
-    '../_base_/models/digits_convnet.py',
-    '../_base_/schedules/digits_60e.py',
+    "../_base_/datasets/digits_lt.py",
+    "../_base_/models/digits_convnet.py",
+    "../_base_/schedules/digits_60e.py",
 ]
 method = dict(
-    label='LWS',
-    representation=dict(type='plain'),
-    classifier=dict(type='lws', recipe=dict(epochs=5)),
+    label="LWS",
+    representation=dict(type="plain"),
+    classifier=dict(type="lws", recipe=dict(epochs=5)),
 )

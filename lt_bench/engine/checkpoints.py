@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,8 @@ register_backend(BACKEND, AtomicBackend, force=True)
 
 def allow_logs_in_checkpoints() -> None:
     """Let ``weights_only`` loading build MMEngine's history buffers and the numpy arrays in them."""
-    multiarray = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray
+    # numpy 1 has the functions under another, now private, name.
+    multiarray = import_module("numpy._core.multiarray" if hasattr(np, "_core") else "numpy.core.multiarray")
     numbers = {type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "b1", "u1")}
     torch.serialization.add_safe_globals(
         [

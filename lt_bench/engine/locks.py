@@ -27,9 +27,7 @@ def exclusive(folder: Path, what: str) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         handle = open(path, "a+")  # noqa: SIM115  held for as long as the lock
     except OSError as error:
-        raise LTBenchError(
-            f"cannot write {folder}: {error.strerror}; choose another --work-dir"
-        ) from error
+        raise LTBenchError(f"cannot write {folder}: {error.strerror}; choose another --work-dir") from error
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -102,9 +102,7 @@ class StageOneLoop(BaseLoop):
             if since == self.log_interval or index + 1 == steps:
                 outputs = {"loss": self._read((total - mark) / since, epoch)}
                 since, mark = 0, total.clone()
-            runner.call_hook(
-                "after_train_iter", batch_idx=index, data_batch=batch, outputs=outputs
-            )
+            runner.call_hook("after_train_iter", batch_idx=index, data_batch=batch, outputs=outputs)
             self._iter += 1
         runner.message_hub.update_info("epoch_loss", float(total) / steps)
         runner.call_hook("after_train_epoch")

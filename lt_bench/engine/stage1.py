@@ -93,9 +93,7 @@ class StageOne:
             if manifest["identity"] != self.identity:
                 raise KeyError("identity")
         except (ValueError, KeyError, TypeError) as error:
-            raise LTBenchError(
-                f"{path} is damaged; delete it and run again with --resume"
-            ) from error
+            raise LTBenchError(f"{path} is damaged; delete it and run again with --resume") from error
         if self.epochs not in saved_epochs(self.folder):
             raise LTBenchError(
                 f"stage 1 in {self.folder} is marked as finished, but its checkpoint "
@@ -138,8 +136,7 @@ def build_model(stage: StageOne) -> StageOneModel:
     dim = model_cfg.get("feature_dim") or getattr(backbone, "feature_dim", None)
     if dim is None:
         raise LTBenchError(
-            f"model.feature_dim is missing: say how many channels "
-            f"{model_cfg['backbone']['type']} ends in"
+            f"model.feature_dim is missing: say how many channels {model_cfg['backbone']['type']} ends in"
         )
     return StageOneModel(
         backbone,
@@ -151,7 +148,8 @@ def build_model(stage: StageOne) -> StageOneModel:
 
 def feature_dim(model: StageOneModel, config: dict[str, Any]) -> int:
     """d, as the config or the backbone states it."""
-    return int(config["model"].get("feature_dim") or model.backbone.feature_dim)
+    stated = config["model"].get("feature_dim")
+    return int(stated or getattr(model.backbone, "feature_dim"))  # noqa: B009  typed as Tensor or Module
 
 
 def follower_name(classifier: Mapping[str, Any]) -> str:
@@ -203,9 +201,7 @@ def train(
     device = torch.device(get_device())
     dim = feature_dim(model, stage.config)
     followers: dict[str, TrailFollower] = {
-        name: method.follower(
-            feature_dim=dim, epochs=stage.epochs, seed=stage.seed, device=device
-        )
+        name: method.follower(feature_dim=dim, epochs=stage.epochs, seed=stage.seed, device=device)
         for name, method in following.items()
     }
     hook = _snapshot_hook(stage, followers, dim, device)
@@ -229,9 +225,7 @@ def train(
         "snapshots": stage.config["snapshots"],
     }
     if get_rank() == 0:
-        write_atomically(
-            stage.folder / MANIFEST, json.dumps(manifest, indent=2, sort_keys=True) + "\n"
-        )
+        write_atomically(stage.folder / MANIFEST, json.dumps(manifest, indent=2, sort_keys=True) + "\n")
     return manifest
 
 
@@ -243,9 +237,7 @@ def _snapshot_hook(
         settings["dtype"]
     )
     if dtype is None:
-        raise LTBenchError(
-            f"snapshots.dtype is float32, float16 or bfloat16; got {settings['dtype']!r}"
-        )
+        raise LTBenchError(f"snapshots.dtype is float32, float16 or bfloat16; got {settings['dtype']!r}")
     store = stage.store() if settings["keep"] else None
     plans = {default_plan(stage.task), *(follower.plan for follower in followers.values())}
     recorder = SnapshotRecorder(

@@ -50,8 +50,7 @@ class FrozenRepresentation(TrainedRepresentation):
             self.model.load_state_dict(checkpoint["state_dict"])
         except RuntimeError as error:
             raise LTBenchError(
-                f"the checkpoint in {stage.folder} does not fit its config's model; "
-                "train again with --force"
+                f"the checkpoint in {stage.folder} does not fit its config's model; train again with --force"
             ) from error
         # Batch statistics of a frozen backbone stay those of stage 1.
         self.model.to(self.device).eval().requires_grad_(False)
@@ -90,9 +89,7 @@ class FrozenRepresentation(TrainedRepresentation):
     def last_snapshot(self) -> Snapshot:
         """Z^E."""
         last = self._snapshots["last"]
-        return make_snapshot(
-            last["epoch"], last["features"].to(self.device), self.task.counts
-        )
+        return make_snapshot(last["epoch"], last["features"].to(self.device), self.task.counts)
 
     def final_trail(self, plan: BacktrackPlan) -> tuple[Snapshot, Trail]:
         """See the base class."""
@@ -156,9 +153,7 @@ class ImageFeatureEpochs:
             yield features, batch.labels
 
 
-def fit(
-    classifier: Classifier, config: Mapping[str, Any], stage: FrozenRepresentation
-) -> FittedClassifier:
+def fit(classifier: Classifier, config: Mapping[str, Any], stage: FrozenRepresentation) -> FittedClassifier:
     """The classifier of a config on a finished stage 1.
 
     A classifier that followed the training is taken from its checkpoint; otherwise it is fitted now.

@@ -17,9 +17,7 @@ from lt_bench.registry import MODELS
 class ResNet10(ResNet):
     """(B, 3, H, W) float -> a tuple with one map (B, 512, H/32, W/32)."""
 
-    arch_settings: ClassVar[dict[int, tuple[type, tuple[int, ...]]]] = {
-        10: (BasicBlock, (1, 1, 1, 1))
-    }
+    arch_settings: ClassVar[dict[int, tuple[type, tuple[int, ...]]]] = {10: (BasicBlock, (1, 1, 1, 1))}
     feature_dim = 512
 
     def __init__(self, **kwargs: Any) -> None:

@@ -60,9 +60,7 @@ class CifarResNet(nn.Module):
     def __init__(self, depth: int = 32, width: int = 16, in_channels: int = 3) -> None:
         super().__init__()
         if depth < 8 or (depth - 2) % 6:
-            raise LTBenchError(
-                f"cifar_resnet expects a depth of 6n + 2 (20, 32, 44, ...), got {depth}"
-            )
+            raise LTBenchError(f"cifar_resnet expects a depth of 6n + 2 (20, 32, 44, ...), got {depth}")
         blocks = (depth - 2) // 6
         self.feature_dim = 4 * width
         self.conv1 = nn.Conv2d(in_channels, width, 3, 1, 1, bias=False)

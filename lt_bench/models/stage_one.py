@@ -28,9 +28,7 @@ class Numerics:
 
     def __post_init__(self) -> None:
         if self.precision not in ("fp32", "bf16"):
-            raise LTBenchError(
-                f"stage1.numerics.precision is 'fp32' or 'bf16', got {self.precision!r}"
-            )
+            raise LTBenchError(f"stage1.numerics.precision is 'fp32' or 'bf16', got {self.precision!r}")
 
     def autocast(self, device_type: str) -> torch.autocast:
         """The autocast context of the forward pass."""
@@ -91,12 +89,12 @@ class StageOneModel(BaseModel):
         # The loss and the snapshots want full precision, whatever the convolutions ran in.
         return out.float()
 
-    def forward(self, batch: Any, mode: str = "loss") -> Tensor:  # type: ignore[override]
+    def forward(self, batch: Any, mode: str = "loss") -> Tensor:
         """The loss of a batch (``mode="loss"``), or its logits (B, C) (``mode="logits"``)."""
         if mode == "loss":
             return self.objective(self, batch)
         return self.head(self.features(batch.images))
 
-    def val_step(self, data: Any) -> list[dict[str, Tensor]]:  # type: ignore[override]
+    def val_step(self, data: Any) -> list[dict[str, Tensor]]:
         """Logits of a validation batch, as :class:`lt_bench.evaluation.metric.ShotMetric` takes them."""
         return [{"logits": self(data, mode="logits").float()}]

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from lt_bench.registry import ALIGNMENTS
@@ -84,8 +83,10 @@ def variance(old: Moments, new: Moments) -> Affine:
     there this is ``mean``.
     """
     old_mean, old_std = old.mean, old.std
-    spread = (old_std > _NO_SPREAD * old_mean.abs()).logical_and_((old.count > 1)[:, None])
-    scale = torch.where(spread, new.std.div_(old_std), 1.0)
+    # 1.0 or 0.0; arithmetic with it is many times faster on a CPU than a selection by booleans.
+    spread = old_mean.abs().mul_(_NO_SPREAD).lt_(old_std).mul_((old.count > 1)[:, None])
+    ratio = new.std.div_(old_std).nan_to_num_(1.0, 1.0, 1.0)
+    scale = (1 - spread).addcmul_(ratio, spread)
     return scale, new.mean.addcmul_(scale, old_mean, value=-1)
 
 

@@ -237,9 +237,7 @@ def _gather_aligned(
             one = slice(start, end, size)
             scale, shift = align(
                 Moments(trail.mean, trail.std, trail.epoch_mean, held, epoch_slots, counts, one),
-                Moments(
-                    snapshot.mean, snapshot.std, epoch_mean, classes, the_epoch, counts, one
-                ),
+                Moments(snapshot.mean, snapshot.std, epoch_mean, classes, the_epoch, counts, one),
             )
             if scale is None and shift is None:
                 continue

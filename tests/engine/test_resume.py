@@ -113,9 +113,7 @@ def stop_in_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files.os, "replace", replace)
 
 
-@pytest.mark.parametrize(
-    "stop", [stop_in_step, stop_before_followers, stop_after_shard, stop_in_checkpoint]
-)
+@pytest.mark.parametrize("stop", [stop_in_step, stop_before_followers, stop_after_shard, stop_in_checkpoint])
 def test_resumed_equals_uninterrupted(
     short: Callable, launch: Callable, tmp_path: Path, stop: Callable
 ) -> None:

@@ -54,9 +54,7 @@ def test_what_changes_no_weights_changes_no_identity(
     assert len(trainings) == 1
 
 
-def test_an_identical_call_finds_its_record(
-    short: Callable, launch: Callable, trainings: list[str]
-) -> None:
+def test_an_identical_call_finds_its_record(short: Callable, launch: Callable, trainings: list[str]) -> None:
     first = launch(short("plain"))
     again = launch(short("plain"))
     assert again.found == [first.records[0][0]] and len(trainings) == 1
@@ -74,9 +72,7 @@ def test_another_run_is_not_overwritten(short: Callable, launch: Callable) -> No
     assert path.read_bytes() == before
 
 
-def test_same_seed_repeats_and_seeds_differ(
-    short: Callable, launch: Callable, tmp_path: Path
-) -> None:
+def test_same_seed_repeats_and_seeds_differ(short: Callable, launch: Callable, tmp_path: Path) -> None:
     for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
         launch(short("plain", **{"stage1.epochs": 2}), seeds=(seed,), folder=folder)
     a, b, c = (weights(tmp_path / folder) for folder in "abc")

@@ -33,8 +33,7 @@ def snapshots(epochs: int, dim: int = 5) -> list:
     draw = torch.Generator().manual_seed(3)
     total = int(COUNTS.sum())
     return [
-        make_snapshot(e, torch.randn(total, dim, generator=draw) + e, COUNTS)
-        for e in range(1, epochs + 1)
+        make_snapshot(e, torch.randn(total, dim, generator=draw) + e, COUNTS) for e in range(1, epochs + 1)
     ]
 
 

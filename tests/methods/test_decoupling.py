@@ -128,9 +128,7 @@ def test_tau_without_a_split_or_a_weight_says_what_to_do() -> None:
 
 def test_ncm_formula() -> None:
     train, z = split(50, 2), draw(5, DIM, seed=6)
-    logits = build("ncm").fit(
-        SimpleNamespace(features={"train": train}.get)
-    ).head(z)
+    logits = build("ncm").fit(SimpleNamespace(features={"train": train}.get)).head(z)
     rows = train.features.double().tolist()
     centre = [sum(row[k] for row in rows) / len(rows) for k in range(DIM)]
 

@@ -1,1 +1,1 @@
-model = dict(backbone=dict(type='cifar_resnet', depth=32))
+model = dict(backbone=dict(type="cifar_resnet", depth=32))

@@ -1,1 +1,1 @@
-model = dict(backbone=dict(type='small_convnet', in_channels=1, width=16))
+model = dict(backbone=dict(type="small_convnet", in_channels=1, width=16))

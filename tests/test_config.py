@@ -1,0 +1,101 @@
+"""Configs: found, merged, checked, identified."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+
+from lt_bench.config import (
+    find_config,
+    list_configs,
+    load_dataset,
+    load_experiment,
+    resolve,
+)
+from lt_bench.engine.identity import stage1_identity
+from lt_bench.errors import LTBenchError
+from lt_bench.leaderboard.spec import list_specs, load_spec
+
+CONFIGS = list_configs()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_resolves(name: str) -> None:
+    experiment = load_experiment(name)
+    assert experiment.name == name
+    assert experiment.config["method"]["label"]
+    again = resolve(copy.deepcopy(experiment.config))
+    assert again == experiment.config, "a resolved config resolves to itself"
+
+
+def test_labels_are_those_of_the_boards() -> None:
+    for board in ("digits_lt", "cifar100_lt", "cifar10_lt", "fashion_mnist_lt"):
+        assert board in list_specs()
+        for section in load_spec(board).sections:
+            for row in section.rows:
+                if row.config is not None:
+                    assert load_experiment(row.config).label == row.label
+
+
+def test_a_config_is_found_by_name_path_and_file(tmp_path: Path, monkeypatch) -> None:
+    found = find_config("digits_lt/crt").resolve()
+    assert find_config("configs/digits_lt/crt.py").samefile(found)
+    monkeypatch.chdir(tmp_path)
+    assert find_config("digits_lt/crt").samefile(found)
+    assert find_config(str(found)) == found
+
+
+def test_a_config_that_does_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text("method = dict(\n")
+    with pytest.raises(LTBenchError, match=r"broken\.py does not read: SyntaxError"):
+        load_experiment(str(path))
+    path.write_text("method = object()\n")
+    with pytest.raises(LTBenchError, match="a config holds numbers, strings, lists and dicts"):
+        load_experiment(str(path))
+    path.write_text("stage1 = dict(epochs=1)\n")
+    with pytest.raises(LTBenchError, match="the config lacks 'dataset'"):
+        load_experiment(str(path))
+    path.write_text("custom_imports = ['no_such_module_anywhere']\n")
+    with pytest.raises(LTBenchError, match="'no_such_module_anywhere', which cannot be imported"):
+        load_experiment(str(path))
+
+
+def test_what_decides_the_weights_decides_the_identity() -> None:
+    base = load_experiment("digits_lt/crt").config
+    one = stage1_identity(base, "data", 0)
+    assert one == stage1_identity(load_experiment("digits_lt/ncm").config, "data", 0)
+    assert len({one, stage1_identity(base, "other", 0), stage1_identity(base, "data", 1)}) == 3
+    for key, value in (
+        ("stage1.optimizer.lr", 0.3),
+        ("stage1.epochs", 3),
+        ("stage1.numerics.precision", "bf16"),
+        ("model.backbone.width", 8),
+        ("train_transforms", []),
+    ):
+        assert stage1_identity(load_experiment("digits_lt/crt", {key: value}).config, "data", 0) != one
+    for key, value in (
+        ("snapshots.keep", 3),
+        ("runtime.workers", 1),
+        ("stage1.recipe.name", "other"),
+        ("convention", "paper"),
+        ("classifier_recipe.lr", 1.0),
+    ):
+        assert stage1_identity(load_experiment("digits_lt/crt", {key: value}).config, "data", 0) == one
+
+
+def test_a_method_s_own_recipe_wins() -> None:
+    lws = load_experiment("digits_lt/lws").config["method"]["classifier"]["recipe"]
+    crt = load_experiment("digits_lt/crt").config["method"]["classifier"]["recipe"]
+    assert (lws.pop("epochs"), crt.pop("epochs")) == (5, 10) and lws == crt
+
+
+def test_dataset_configs() -> None:
+    assert load_dataset("cifar100_lt_if50", {})["dataset"]["imbalance_factor"] == 50
+    assert load_dataset("cifar10_lt_if10", {})["dataset"]["type"] == "cifar10_lt"
+    with pytest.raises(LTBenchError, match="did you mean 'digits_lt'"):
+        load_dataset("digit_lt", {})
+    with pytest.raises(LTBenchError, match="unknown key dataset.factor"):
+        load_dataset("digits_lt", {"dataset.factor": 2})
