@@ -204,7 +204,7 @@ def train(
         name: method.follower(feature_dim=dim, epochs=stage.epochs, seed=stage.seed, device=device)
         for name, method in following.items()
     }
-    hook = _snapshot_hook(stage, followers, dim, device)
+    hook = _snapshot_hook(stage, model, followers, dim, device)
     clock = StageClock()
     progress = ProgressHook(console, f"stage 1 {stage.identity}")
     runner = _runner(stage, model, device, [hook, progress, clock], checkpoint, launcher)
@@ -230,7 +230,11 @@ def train(
 
 
 def _snapshot_hook(
-    stage: StageOne, followers: dict[str, TrailFollower], dim: int, device: torch.device
+    stage: StageOne,
+    model: StageOneModel,
+    followers: dict[str, TrailFollower],
+    dim: int,
+    device: torch.device,
 ) -> SnapshotHook:
     settings = stage.config["snapshots"]
     dtype = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}.get(
@@ -266,8 +270,17 @@ def _snapshot_hook(
         evaluation_loader(stage.data, stage.config, "train", device)
         if settings["capture"] == "epoch_end"
         else None,
+        sampler_of(model)["type"] == "instance",
         catch_up,
     )
+
+
+def sampler_of(model: StageOneModel) -> dict[str, Any]:
+    """The sampler that the representation trains with."""
+    representation = model.objective
+    if not isinstance(representation, Representation):
+        raise TypeError(f"stage 1's objective is a Representation, got {type(representation)}")
+    return dict(representation.sampler)
 
 
 def _runner(
@@ -283,7 +296,7 @@ def _runner(
     loader = training_loader(
         stage.data,
         config,
-        model.objective.sampler,  # type: ignore[attr-defined]
+        sampler_of(model),
         batch_size=settings["batch_size"],
         epochs=stage.epochs,
         seed=stage.seed,

@@ -212,3 +212,39 @@ def test_kill_9_and_resume(short: Callable, launch: Callable, tmp_path: Path, de
     resumed = launch(*(short(stem) for stem in METHODS), folder="cut", resume=True)
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
     assert scores(resumed) == scores(whole)
+
+
+def test_a_sampler_that_misses_samples_resumes_too(
+    short: Callable, launch: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Square-root sampling shows some images twice and others not at all in an epoch."""
+    import methods.plain
+    from lt_bench.data import samplers
+
+    monkeypatch.setattr(methods.plain.Plain, "sampler", {"type": "square_root"})
+    original = samplers.DATA_SAMPLERS.get("square_root").epoch_indices
+
+    def first_epoch_whole(self, epoch):
+        # A first epoch that shows every image, as the capture needs once.
+        return torch.arange(len(self.labels)) if epoch == 0 else original(self, epoch)
+
+    monkeypatch.setattr(samplers.DATA_SAMPLERS.get("square_root"), "epoch_indices", first_epoch_whole)
+    experiment = short("breadcrumb_strong")
+    launch(experiment, folder="whole")
+    with pytest.MonkeyPatch.context() as patch:
+        stop_before_followers(patch)
+        with pytest.raises(Killed):
+            launch(experiment, folder="cut")
+    launch(experiment, folder="cut", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_sampler_that_never_showed_a_sample_is_told(
+    short: Callable, launch: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import methods.plain
+
+    monkeypatch.setattr(methods.plain.Plain, "sampler", {"type": "square_root"})
+    with pytest.raises(LTBenchError, match="never captured.*end of the epoch"):
+        launch(short("plain"))
+    assert launch(short("plain", **{"snapshots.capture": "epoch_end"})).records
