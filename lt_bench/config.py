@@ -38,6 +38,7 @@ KEYS: dict[str, str] = {
     "runtime": "workers, evaluation batch, intervals, visualizer: nothing that changes a result",
 }
 STAGE1_KEYS = ("epochs", "batch_size", "optimizer", "schedule", "numerics", "recipe", "clip_grad")
+NUMERICS_KEYS = ("precision", "channels_last", "threads")
 MODEL_KEYS = ("backbone", "feature_dim")
 SNAPSHOT_KEYS = ("keep", "dtype", "capture")
 METHOD_KEYS = ("label", "representation", "classifier", "prediction")
@@ -283,7 +284,10 @@ def resolve(given: Mapping[str, Any]) -> dict[str, Any]:
     _check_part(OPTIMIZERS, cfg["stage1"]["optimizer"], "stage1.optimizer", "params")
     for index, entry in enumerate(cfg["stage1"]["schedule"]):
         _check_part(PARAM_SCHEDULERS, entry, f"stage1.schedule[{index}]", "optimizer", "param_name")
-    cfg["stage1"].setdefault("numerics", {})
+    numerics = cfg["stage1"].setdefault("numerics", {})
+    if not isinstance(numerics, dict):
+        raise LTBenchError(f"stage1.numerics is a dict with {', '.join(NUMERICS_KEYS)}; got {numerics!r}")
+    _refuse_unknown("stage1.numerics", numerics, NUMERICS_KEYS)
     recipe = cfg["stage1"].setdefault("recipe", {"name": "own", "epochs": cfg["stage1"]["epochs"]})
     if not isinstance(recipe, dict) or set(recipe) != {"name", "epochs"}:
         raise LTBenchError(

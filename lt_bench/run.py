@@ -21,7 +21,7 @@ from lt_bench.engine.clock import PeakMemory
 from lt_bench.engine.data import build_data
 from lt_bench.engine.identity import stage1_identity
 from lt_bench.engine.locks import exclusive
-from lt_bench.engine.stage1 import StageOne, follower_name, train
+from lt_bench.engine.stage1 import StageOne, follower_name, numerics_of, train
 from lt_bench.engine.stage2 import FrozenRepresentation, fit, logits_of
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.environment import code_version, describe_environment
@@ -167,10 +167,11 @@ def _run_group(
     """Run the jobs of one stage 1."""
     stage = group[0].stage
     what = f"stage 1 of {', '.join(dict.fromkeys(job.experiment.name for job in group))}"
-    if get_rank() != 0:
-        return _train_and_fit(group, settings, console)
-    with exclusive(stage.folder, what):
-        return _train_and_fit(group, settings, console)
+    with numerics_of(stage.config).on_cpu():
+        if get_rank() != 0:
+            return _train_and_fit(group, settings, console)
+        with exclusive(stage.folder, what):
+            return _train_and_fit(group, settings, console)
 
 
 def _train_and_fit(

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import get_rank, get_world_size
+from mmengine.dist import barrier, get_rank, get_world_size
 from mmengine.hooks import CheckpointHook, LoggerHook
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
@@ -142,8 +142,13 @@ def build_model(stage: StageOne) -> StageOneModel:
         backbone,
         representation.build_head(int(dim)),
         representation,
-        Numerics(**stage.config["stage1"]["numerics"]),
+        numerics_of(stage.config),
     )
+
+
+def numerics_of(config: dict[str, Any]) -> Numerics:
+    """The numerics of a resolved config."""
+    return Numerics(**config["stage1"]["numerics"])
 
 
 def feature_dim(model: StageOneModel, config: dict[str, Any]) -> int:
@@ -196,7 +201,9 @@ def train(
             "give --resume to go on, or --force to start over"
         )
     if force:
-        _clear(stage.folder)
+        if get_rank() == 0:
+            _clear(stage.folder)
+        barrier()
     model = build_model(stage)
     device = torch.device(get_device())
     dim = feature_dim(model, stage.config)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,14 +22,30 @@ class Numerics:
     Attributes:
         precision: ``fp32``, or ``bf16`` for bfloat16 autocast around the forward pass.
         channels_last: NHWC memory layout of images and convolution weights.
+        threads: CPU threads of an operation; None leaves torch's choice. A sum over several threads is
+            rounded in another order, so this decides bits; for a very small model 1 is also fastest.
     """
 
     precision: str = "fp32"
     channels_last: bool = False
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in ("fp32", "bf16"):
             raise LTBenchError(f"stage1.numerics.precision is 'fp32' or 'bf16', got {self.precision!r}")
+        if self.threads is not None and (not isinstance(self.threads, int) or self.threads < 1):
+            raise LTBenchError(f"stage1.numerics.threads is a number of threads from 1, got {self.threads!r}")
+
+    @contextmanager
+    def on_cpu(self) -> Iterator[None]:
+        """Run under the stated number of threads, then under as many as before."""
+        before = torch.get_num_threads()
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     def autocast(self, device_type: str) -> torch.autocast:
         """The autocast context of the forward pass."""
