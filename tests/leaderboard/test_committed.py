@@ -1,0 +1,46 @@
+"""The tables in the repository are, byte for byte, what its records give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lt_bench.evaluation.record import read_records
+from lt_bench.leaderboard.spec import list_specs
+from lt_bench.leaderboard.writing import check_tables
+
+ROOT = Path(__file__).parents[2]
+BOARDS = ROOT / "leaderboards"
+
+
+def test_regenerating_changes_no_byte() -> None:
+    assert check_tables(BOARDS / "records", BOARDS) == []
+
+
+@pytest.mark.parametrize("name", list_specs())
+def test_every_table_is_there(name: str) -> None:
+    assert {path.suffix for path in BOARDS.glob(f"{name}.*")} == {".md", ".csv", ".tex", ".json"}
+
+
+def test_every_record_is_of_a_run() -> None:
+    records = read_records(BOARDS / "records")
+    assert records
+    for record in records:
+        assert record.kind == "measured" and record.stage_seconds["stage1"] > 0
+        assert record.code["commit"], f"{record.name} seed {record.seed} was not run from a commit"
+
+
+def test_digits_board_is_whole() -> None:
+    seeds: dict[str, set[int | None]] = {}
+    for record in read_records(BOARDS / "records"):
+        if record.dataset["name"] == "digits_lt":
+            seeds.setdefault(record.name, set()).add(record.seed)
+    assert len(seeds) >= 11 and all(found == {0, 1, 2, 3, 4} for found in seeds.values())
+
+
+def test_readme_shows_the_digits_board() -> None:
+    readme = (ROOT / "README.md").read_text().splitlines()
+    board = [line for line in (BOARDS / "digits_lt.md").read_text().splitlines() if line.startswith("|")]
+    assert len(board) > 10
+    assert [line for line in board if line not in readme] == []
