@@ -18,12 +18,14 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.optim import OPTIMIZERS
-from mmengine.registry import PARAM_SCHEDULERS, Registry
+from mmengine.registry import PARAM_SCHEDULERS, VISBACKENDS, VISUALIZERS, Registry
 
 from lt_bench.errors import LTBenchError, near_names
-from lt_bench.registry import DATASETS, METHODS
+from lt_bench.registry import DATA_SAMPLERS, DATASETS, METHODS
+from lt_bench.snapshots.hook import CAPTURES
 
 KEYS: dict[str, str] = {
     "dataset": "the dataset, a dict with a type of DATASETS",
@@ -50,6 +52,16 @@ RUNTIME_KEYS = (
     "val_interval",
     "visualizer",
 )
+LISTS = ("train_transforms", "test_transforms")
+# Whole numbers of ``runtime`` and the least they may be.
+RUNTIME_LEAST = {
+    "workers": 0,
+    "eval_batch_size": 1,
+    "checkpoint_interval": 1,
+    "log_interval": 1,
+    "val_interval": 0,
+}
+DTYPES = ("float32", "float16", "bfloat16")
 DEFAULTS: dict[str, Any] = {
     "convention": "strict",
     "classifier_recipe": {},
@@ -84,12 +96,6 @@ class Experiment:
     def label(self) -> str:
         """The method's name in a table."""
         return str(self.config["method"].get("label", self.name.rpartition("/")[2]))
-
-    def fingerprint(self) -> str:
-        """Hex sha256 of all that decides the result, apart from the data's content and the seed."""
-        own = {key: value for key, value in self.config.items() if key != "runtime"}
-        own["dataset"] = portable_dataset(self.config["dataset"])
-        return digest(own)
 
 
 def digest(value: Any) -> str:
@@ -251,6 +257,10 @@ def resolve(given: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("dataset", "train_transforms", "test_transforms", "model", "stage1", "method"):
         if key not in cfg:
             raise LTBenchError(f"the config lacks {key!r}: {KEYS[key]}")
+    for key, value in cfg.items():
+        expected = str if key == "convention" else list if key in LISTS else dict
+        if not isinstance(value, expected):
+            raise LTBenchError(f"{key} is a {expected.__name__} ({KEYS[key]}); got {value!r}")
     for key, default in DEFAULTS.items():
         if isinstance(default, dict):
             cfg[key] = {**copy.deepcopy(default), **cfg.get(key, {})}
@@ -270,8 +280,6 @@ def resolve(given: Mapping[str, Any]) -> dict[str, Any]:
         ("method", METHOD_KEYS),
         ("runtime", RUNTIME_KEYS),
     ):
-        if not isinstance(cfg[name], dict):
-            raise LTBenchError(f"{name} is a dict with {', '.join(known)}; got {cfg[name]!r}")
         _refuse_unknown(name, cfg[name], known)
     for key in ("epochs", "batch_size", "optimizer"):
         if key not in cfg["stage1"]:
@@ -281,9 +289,7 @@ def resolve(given: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(value, int) or value < 1:
             raise LTBenchError(f"stage1.{key} is a whole number from 1, got {value!r}")
     cfg["stage1"].setdefault("schedule", [])
-    _check_part(OPTIMIZERS, cfg["stage1"]["optimizer"], "stage1.optimizer", "params")
-    for index, entry in enumerate(cfg["stage1"]["schedule"]):
-        _check_part(PARAM_SCHEDULERS, entry, f"stage1.schedule[{index}]", "optimizer", "param_name")
+    _check_optimisation(cfg["stage1"])
     numerics = cfg["stage1"].setdefault("numerics", {})
     if not isinstance(numerics, dict):
         raise LTBenchError(f"stage1.numerics is a dict with {', '.join(NUMERICS_KEYS)}; got {numerics!r}")
@@ -293,10 +299,63 @@ def resolve(given: Mapping[str, Any]) -> dict[str, Any]:
         raise LTBenchError(
             f"stage1.recipe is dict(name=..., epochs=...), what the full schedule is; got {recipe!r}"
         )
+    _check_snapshots(cfg["snapshots"])
+    _check_runtime(cfg["runtime"])
+    if not isinstance(cfg["model"].get("backbone"), dict):
+        raise LTBenchError(f"model.backbone is a dict with a 'type', got {cfg['model'].get('backbone')!r}")
     check_arguments(DATASETS.get(cfg["dataset"].get("type")), cfg["dataset"], "dataset")
+    if not isinstance(method.get("label", ""), str):
+        raise LTBenchError(f"method.label is the method's name in a table, got {method['label']!r}")
     for seam in ("representation", "classifier", "prediction"):
         _resolve_method(seam, method[seam], cfg["classifier_recipe"])
     return cfg
+
+
+def _check_optimisation(stage1: dict[str, Any]) -> None:
+    """Build optimiser and schedule once for a weight that does not matter, and see what they say."""
+    if not isinstance(stage1["schedule"], list):
+        raise LTBenchError(f"stage1.schedule is a list of dicts, got {stage1['schedule']!r}")
+    if not isinstance(stage1.get("clip_grad") or {}, dict):
+        raise LTBenchError(
+            f"stage1.clip_grad is a dict such as dict(max_norm=1), got {stage1['clip_grad']!r}"
+        )
+    where, optimizer = "stage1.optimizer", None
+    target = _check_part(OPTIMIZERS, stage1["optimizer"], where, "params")
+    parts = [(where, target, stage1["optimizer"])]
+    for index, entry in enumerate(stage1["schedule"]):
+        where = f"stage1.schedule[{index}]"
+        target = _check_part(PARAM_SCHEDULERS, entry, where, "optimizer", "param_name")
+        parts.append((where, target, entry))
+    for where, target, entry in parts:
+        given = {k: v for k, v in entry.items() if k not in ("type", "convert_to_iter_based")}
+        try:
+            if optimizer is None:
+                optimizer = target([torch.nn.Parameter(torch.zeros(1))], **given)
+            else:
+                target(optimizer, **given)
+        except (TypeError, ValueError, AssertionError) as error:
+            raise LTBenchError(f"{where} of type {entry['type']!r} does not build: {error}") from error
+
+
+def _check_snapshots(settings: dict[str, Any]) -> None:
+    for key, known in (("dtype", DTYPES), ("capture", CAPTURES)):
+        if settings[key] not in known:
+            raise LTBenchError(f"snapshots.{key} is one of {', '.join(known)}; got {settings[key]!r}")
+    keep = settings["keep"]
+    if keep != "all" and (not isinstance(keep, int) or keep < 0):
+        raise LTBenchError(f"snapshots.keep is 'all' or a number of epochs from 0, got {keep!r}")
+
+
+def _check_runtime(runtime: dict[str, Any]) -> None:
+    for key, least in RUNTIME_LEAST.items():
+        if not isinstance(runtime[key], int) or runtime[key] < least:
+            raise LTBenchError(f"runtime.{key} is a whole number from {least}, got {runtime[key]!r}")
+    visualizer = runtime["visualizer"]
+    if not isinstance(visualizer, dict):
+        raise LTBenchError(f"runtime.visualizer is a dict with a 'type', got {visualizer!r}")
+    _check_part(VISUALIZERS, visualizer, "runtime.visualizer")
+    for index, backend in enumerate(visualizer.get("vis_backends") or []):
+        _check_part(VISBACKENDS, backend, f"runtime.visualizer.vis_backends[{index}]", "save_dir")
 
 
 def _resolve_method(seam: str, given: dict[str, Any], recipe: Mapping[str, Any]) -> None:
@@ -312,9 +371,13 @@ def _resolve_method(seam: str, given: dict[str, Any], recipe: Mapping[str, Any])
     if "recipe" in inspect.signature(cls).parameters:
         given["recipe"] = {**recipe, **(given.get("recipe") or {})}
     check_arguments(cls, given, f"method.{seam}", "task")
+    if given.get("sampler") is not None:
+        if not isinstance(given["sampler"], dict):
+            raise LTBenchError(f"method.{seam}.sampler is a dict with a 'type', got {given['sampler']!r}")
+        DATA_SAMPLERS.get(str(given["sampler"].get("type")))
 
 
-def _check_part(registry: Registry, cfg: Any, where: str, *supplied: str) -> None:
+def _check_part(registry: Registry, cfg: Any, where: str, *supplied: str) -> Any:
     """Check one of MMEngine's own parts before anything is trained with it."""
     if not isinstance(cfg, dict) or "type" not in cfg:
         raise LTBenchError(f"{where} is a dict with a 'type', got {cfg!r}")
@@ -325,6 +388,7 @@ def _check_part(registry: Registry, cfg: Any, where: str, *supplied: str) -> Non
     # The runner itself takes this key of a schedule.
     given = {key: value for key, value in cfg.items() if key != "convert_to_iter_based"}
     check_arguments(target, given, where, *supplied)
+    return target
 
 
 def check_arguments(target: Any, cfg: Mapping[str, Any], where: str, *supplied: str) -> None:

@@ -39,8 +39,13 @@ class HeadRecipe:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
-            if int(getattr(self, name)) < 1:
-                raise LTBenchError(f"the recipe's {name} is at least 1, got {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise LTBenchError(f"the recipe's {name} is a whole number from 1, got {value!r}")
+        for name in ("lr", "momentum", "weight_decay"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or value < 0:
+                raise LTBenchError(f"the recipe's {name} is a number from 0, got {value!r}")
 
     @classmethod
     def of(cls, given: dict[str, Any] | HeadRecipe | None, **defaults: Any) -> HeadRecipe:

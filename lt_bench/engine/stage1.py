@@ -244,11 +244,7 @@ def _snapshot_hook(
     device: torch.device,
 ) -> SnapshotHook:
     settings = stage.config["snapshots"]
-    dtype = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}.get(
-        settings["dtype"]
-    )
-    if dtype is None:
-        raise LTBenchError(f"snapshots.dtype is float32, float16 or bfloat16; got {settings['dtype']!r}")
+    dtype: torch.dtype = getattr(torch, settings["dtype"])
     store = stage.store() if settings["keep"] else None
     plans = {default_plan(stage.task), *(follower.plan for follower in followers.values())}
     recorder = SnapshotRecorder(

@@ -284,7 +284,7 @@ def read_records(folder: str | os.PathLike[str], *, missing_ok: bool = False) ->
         LTBenchError: no such folder, a faulty record, or two files for one name and seed.
     """
     root = Path(folder)
-    if not root.is_dir() and not missing_ok:
+    if not root.is_dir() and not (missing_ok and not root.exists()):
         raise LTBenchError(f"there is no folder of run records at {root}; name one that exists")
     seen: dict[tuple[str, int], tuple[Path, RunRecord]] = {}
     for path in sorted(root.rglob("*.json")):
