@@ -8,15 +8,23 @@ is lr * (1 + cos(pi (e - 1) / E)) / 2: set before the epoch, so that no epoch is
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lt_bench.errors import LTBenchError, near_names
+
+
+class FeatureEpochs(Protocol):
+    """Epochs of (features, labels) batches."""
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of epoch ``epoch`` (from 1): features (B, d) float32, labels (B,) int64."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -124,6 +132,11 @@ class HeadTrainer:
                 f"lower classifier.recipe.lr (now {self.recipe.lr}) or look at the features"
             )
         return mean
+
+    def train(self, data: FeatureEpochs) -> None:
+        """All epochs of the recipe over ``data``."""
+        for epoch in range(1, self.recipe.epochs + 1):
+            self.epoch(epoch, data.epoch(epoch))
 
     def state_dict(self) -> dict[str, Any]:
         """Weights and momentum."""

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from lt_bench.data.batch import Batch
+from lt_bench.fitting import FeatureEpochs
 from lt_bench.snapshots.plan import BacktrackPlan
 from lt_bench.snapshots.snapshot import Snapshot
 from lt_bench.snapshots.trail import Trail
@@ -159,14 +160,6 @@ class TrainedRepresentation(ABC):
         Raises:
             LTBenchError: stage 1 did not keep every snapshot.
         """
-
-
-class FeatureEpochs(Protocol):
-    """Epochs of (features, labels) batches."""
-
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of epoch ``epoch`` (from 1): features (B, d) float32, labels (B,) int64."""
-        ...
 
 
 class Classifier(Method, ABC):

@@ -18,7 +18,7 @@ from rich.console import Console
 from lt_bench.config import Experiment, portable_dataset
 from lt_bench.data.dataset import LongTailData
 from lt_bench.engine.clock import PeakMemory
-from lt_bench.engine.data import build_data
+from lt_bench.engine.data import build_data, described
 from lt_bench.engine.identity import stage1_identity
 from lt_bench.engine.locks import exclusive
 from lt_bench.engine.stage1 import StageOne, follower_name, numerics_of, train
@@ -252,18 +252,7 @@ def _finish(
         name=job.experiment.name,
         label=job.experiment.label,
         method={**config["method"], "notes": fitted.notes},
-        dataset={
-            "name": data.name,
-            "identity": data.identity,
-            "num_classes": task.num_classes,
-            "sizes": {
-                "train": len(data.train),
-                "val": None if data.val is None else len(data.val),
-                "test": len(data.test),
-            },
-            "counts": task.counts.tolist(),
-            "facts": data.facts,
-        },
+        dataset=described(data),
         backbone=backbone_name(config["model"]["backbone"]),
         protocol={
             "selection_rule": selection_rule(split, {**fitted.selected, **chosen}),

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from lt_bench.config import load_dataset, portable_dataset
-from lt_bench.engine.data import build_data
+from lt_bench.engine.data import build_data, described
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.environment import code_version, describe_environment
 from lt_bench.evaluation.external import read_predictions
@@ -76,18 +76,7 @@ def score(
         name=f"external/{dataset}/{_slug(entry.label)}",
         label=entry.label,
         method={},
-        dataset={
-            "name": data.name,
-            "identity": data.identity,
-            "num_classes": data.num_classes,
-            "sizes": {
-                "train": len(data.train),
-                "val": None if data.val is None else len(data.val),
-                "test": len(data.test),
-            },
-            "counts": data.counts.tolist(),
-            "facts": data.facts,
-        },
+        dataset=described(data),
         backbone=entry.backbone,
         protocol={
             "selection_rule": rule,

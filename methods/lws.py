@@ -44,6 +44,5 @@ class LWS(Classifier):
         data = stage.image_features(
             self.sampler, batch_size=self.recipe.batch_size, epochs=self.recipe.epochs
         )
-        for epoch in range(1, self.recipe.epochs + 1):
-            trainer.epoch(epoch, data.epoch(epoch))
+        trainer.train(data)
         return FittedClassifier(trainer.head)

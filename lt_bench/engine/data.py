@@ -22,6 +22,22 @@ def build_data(cfg: dict[str, Any]) -> LongTailData:
     return DATASETS.build(dict(cfg))
 
 
+def described(data: LongTailData) -> dict[str, Any]:
+    """What a run record says of a dataset."""
+    return {
+        "name": data.name,
+        "identity": data.identity,
+        "num_classes": data.num_classes,
+        "sizes": {
+            "train": len(data.train),
+            "val": None if data.val is None else len(data.val),
+            "test": len(data.test),
+        },
+        "counts": data.counts.tolist(),
+        "facts": data.facts,
+    }
+
+
 def training_loader(
     data: LongTailData,
     config: dict[str, Any],
