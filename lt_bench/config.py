@@ -370,7 +370,9 @@ def _resolve_method(seam: str, given: dict[str, Any], recipe: Mapping[str, Any])
         )
     if "recipe" in inspect.signature(cls).parameters:
         given["recipe"] = {**recipe, **(given.get("recipe") or {})}
-    check_arguments(cls, given, f"method.{seam}", "task")
+    # The harness itself gives any representation the sampler that a config names.
+    own = {k: v for k, v in given.items() if seam != "representation" or k != "sampler"}
+    check_arguments(cls, own, f"method.{seam}", "task")
     if given.get("sampler") is not None:
         if not isinstance(given["sampler"], dict):
             raise LTBenchError(f"method.{seam}.sampler is a dict with a 'type', got {given['sampler']!r}")

@@ -8,7 +8,7 @@ is lr * (1 + cos(pi (e - 1) / E)) / 2: set before the epoch, so that no epoch is
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -83,10 +83,21 @@ class HeadTrainer:
         head: features (B, d) -> logits (B, C); trained in place.
         recipe: how.
         device: where the head lives.
+        loss: logits (B, C) and labels (B,) -> scalar; cross-entropy unless given.
+        after_step: called after every step, without gradient; a projection of the weights, say.
     """
 
-    def __init__(self, head: nn.Module, recipe: HeadRecipe, device: torch.device) -> None:
+    def __init__(
+        self,
+        head: nn.Module,
+        recipe: HeadRecipe,
+        device: torch.device,
+        loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+        after_step: Callable[[], None] | None = None,
+    ) -> None:
         self.head = head.to(device)
+        self.loss = loss
+        self.after_step = after_step
         self.recipe = recipe
         parameters = [p for p in head.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(
@@ -113,10 +124,13 @@ class HeadTrainer:
         total = torch.zeros((), device=self._device)
         steps = 0
         for features, labels in batches:
-            loss = F.cross_entropy(self.head(features.float()), labels)
+            loss = self.loss(self.head(features.float()), labels)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()
+            if self.after_step is not None:
+                with torch.no_grad():
+                    self.after_step()
             total += loss.detach()
             steps += 1
         self.head.eval()

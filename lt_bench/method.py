@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from lt_bench.data.batch import Batch
 from lt_bench.fitting import FeatureEpochs
+from lt_bench.models.stage_one import StageOneModel
 from lt_bench.snapshots.plan import BacktrackPlan
 from lt_bench.snapshots.snapshot import Snapshot
 from lt_bench.snapshots.trail import Trail
@@ -41,12 +42,17 @@ class Method:
 
 
 class FeatureModel(Protocol):
-    """What a representation's loss may use of the model of stage 1."""
+    """What a method may use of the model of stage 1."""
 
+    backbone: nn.Module
     head: nn.Module
 
+    def feature_map(self, images: Tensor) -> Tensor:
+        """(B, channels, H, W) -> (B, d, h, w) float32, or (B, d) where the backbone pools."""
+        ...
+
     def features(self, images: Tensor) -> Tensor:
-        """(B, channels, H, W) -> (B, d)."""
+        """(B, channels, H, W) -> (B, d) float32."""
         ...
 
 
@@ -54,13 +60,22 @@ class Representation(nn.Module, Method, ABC):
     """Seam 1: how stage 1 is trained.
 
     Override :meth:`criterion` for a loss on logits, :meth:`build_head` for another classifier,
-    ``sampler`` for another sampling, :meth:`start_epoch` for a deferred schedule, and :meth:`forward`
-    for a loss that needs the features or the images. Parameters and buffers are trained and saved
-    with the model.
+    ``sampler`` for another sampling, :meth:`start_epoch` for a deferred schedule, :meth:`paramwise` for
+    learning rates and decays of single parameters, :meth:`after_step` for a projection, and
+    :meth:`forward` for a loss that needs the features or the images. Parameters and buffers are trained
+    and saved with the model.
+
+    Attributes:
+        sampler: config of the sampler that draws the training images; a config may name another one for
+            any representation (``representation=dict(type=..., sampler=dict(type=...))``).
+        capture: ``"training_forward"`` where stage 1's head sees the feature of every image of the batch,
+            in the batch's order and of the images themselves, once a step; ``"epoch_end"`` where it sees
+            mixtures, several views or pairs of batches, so that snapshots need a pass of their own.
     """
 
     seam = "representation"
-    sampler: ClassVar[dict[str, Any]] = {"type": "instance"}
+    sampler: dict[str, Any] = {"type": "instance"}
+    capture: ClassVar[str] = "training_forward"
 
     def __init__(self, task: Task) -> None:
         nn.Module.__init__(self)
@@ -73,6 +88,19 @@ class Representation(nn.Module, Method, ABC):
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Called before epoch ``epoch`` (from 1) of ``epochs``; nothing unless overridden."""
         del epoch, epochs
+
+    def paramwise(self) -> dict[str, Any]:
+        """MMEngine's ``paramwise_cfg`` for the optimiser; nothing unless overridden.
+
+        Parameters are named as in the model: ``backbone.*``, ``head.*``, and ``objective.*`` for the
+        representation's own. ``{"custom_keys": {"head.bias": {"decay_mult": 0.0}}}`` spares the head's
+        bias from weight decay.
+        """
+        return {}
+
+    def after_step(self, model: FeatureModel) -> None:
+        """Called after every step of the optimiser, without gradient; nothing unless overridden."""
+        del model
 
     @abstractmethod
     def criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -91,12 +119,34 @@ class Features:
     labels: Tensor
 
 
+class ImageFeatures(Protocol):
+    """What maps images to features."""
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, channels, H, W) -> (B, d) float32."""
+        ...
+
+
+class ImageEpochs(Protocol):
+    """Epochs of batches of augmented training images."""
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """Batches of epoch ``epoch`` (from 1)."""
+        ...
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        ...
+
+
 @dataclass
 class FittedClassifier:
     """What seam 2 returns.
 
     Attributes:
         head: features (n, d) -> logits (n, C), in eval mode.
+        model: what maps images to the features that ``head`` takes, in eval mode, where the classifier
+            changed the backbone; None keeps stage 1's.
         selected: hyper-parameters that were chosen, by name, for the record.
         selected_on: the split they were chosen on: ``"none"``, ``"val"`` or ``"test"``.
         notes: further facts for the record, JSON-able.
@@ -106,6 +156,7 @@ class FittedClassifier:
     selected: dict[str, Any] = field(default_factory=dict)
     selected_on: str = "none"
     notes: dict[str, Any] = field(default_factory=dict)
+    model: ImageFeatures | None = None
 
 
 class TrainedRepresentation(ABC):
@@ -143,6 +194,24 @@ class TrainedRepresentation(ABC):
             sampler: config of the sampler that draws the images.
             batch_size: images a batch.
             epochs: epochs that will be asked for.
+        """
+
+    @abstractmethod
+    def images(self, sampler: Mapping[str, Any], *, batch_size: int, epochs: int) -> ImageEpochs:
+        """Epochs of augmented training images, for a classifier that goes through the backbone itself.
+
+        Args:
+            sampler: config of the sampler that draws the images.
+            batch_size: images a batch.
+            epochs: epochs that will be asked for.
+        """
+
+    @abstractmethod
+    def model_copy(self) -> StageOneModel:
+        """A copy of stage 1's model that may be trained further, in eval mode, gradients on.
+
+        Its ``features`` runs under stage 1's numerics; what comes of it goes into
+        ``FittedClassifier.model``.
         """
 
     @abstractmethod

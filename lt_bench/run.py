@@ -34,7 +34,7 @@ from lt_bench.evaluation.record import (
     write_record,
 )
 from lt_bench.evaluation.report import evaluate
-from lt_bench.method import Classifier, FollowingClassifier, Prediction
+from lt_bench.method import Classifier, Features, FollowingClassifier, Prediction
 from lt_bench.registry import METHODS
 from lt_bench.task import Task
 
@@ -237,9 +237,15 @@ def _finish(
     fitted_at = time.perf_counter()
     head = fitted.head.to(representation.device).eval()
     prediction: Prediction = METHODS.build({**config["method"]["prediction"], "task": task})
-    val = representation.features("val")
+
+    def features(split: str) -> Features | None:
+        if fitted.model is None:
+            return representation.features(split)
+        return representation.features_by(fitted.model, split)
+
+    val = features("val")
     chosen, chosen_on = prediction.fit(None if val is None else (logits_of(head, val), val.labels))
-    test = representation.features("test")
+    test = features("test")
     if test is None:
         raise LTBenchError(f"{data.name} has no test split; give it one to be scored on")
     logits = prediction(logits_of(head, test))

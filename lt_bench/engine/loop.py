@@ -96,6 +96,8 @@ class StageOneLoop(BaseLoop):
             runner.call_hook("before_train_iter", batch_idx=index, data_batch=batch)
             loss = runner.model(batch, mode="loss")
             runner.optim_wrapper.update_params(loss)
+            with torch.no_grad():
+                model.objective.after_step(model)
             total += loss.detach()
             since += 1
             outputs = None

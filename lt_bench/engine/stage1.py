@@ -128,9 +128,7 @@ class StageOne:
 def build_model(stage: StageOne) -> StageOneModel:
     """The model of stage 1 with its initial weights, a pure function of config and seed."""
     torch.manual_seed(derive_seed(stage.seed, "initial weights"))
-    representation: Representation = METHODS.build(
-        {**stage.config["method"]["representation"], "task": stage.task}
-    )
+    representation = build_representation(stage.config, stage.task)
     model_cfg = stage.config["model"]
     backbone = build_backbone(dict(model_cfg["backbone"]))
     dim = model_cfg.get("feature_dim") or getattr(backbone, "feature_dim", None)
@@ -144,6 +142,16 @@ def build_model(stage: StageOne) -> StageOneModel:
         representation,
         numerics_of(stage.config),
     )
+
+
+def build_representation(config: dict[str, Any], task: Task) -> Representation:
+    """The representation of a resolved config, with the sampler that the config names, if it names one."""
+    given = dict(config["method"]["representation"])
+    sampler = given.pop("sampler", None)
+    representation: Representation = METHODS.build({**given, "task": task})
+    if sampler is not None:
+        representation.sampler = dict(sampler)
+    return representation
 
 
 def numerics_of(config: dict[str, Any]) -> Numerics:
@@ -211,10 +219,18 @@ def train(
         name: method.follower(feature_dim=dim, epochs=stage.epochs, seed=stage.seed, device=device)
         for name, method in following.items()
     }
-    hook = _snapshot_hook(stage, model, followers, dim, device)
+    capture = capture_of(stage.config, model)
     clock = StageClock()
     progress = ProgressHook(console, f"stage 1 {stage.identity}")
-    runner = _runner(stage, model, device, [hook, progress, clock], checkpoint, launcher)
+    hooks: list[Any] = [progress, clock]
+    if capture != "none":
+        hooks.insert(0, _snapshot_hook(stage, capture, followers, dim, device))
+    elif followers:
+        raise LTBenchError(
+            "a classifier that follows stage 1's snapshots is asked for, and snapshots.capture is 'none'; "
+            "set it to 'training_forward' or 'epoch_end'"
+        )
+    runner = _runner(stage, model, device, hooks, checkpoint, launcher)
     memory = PeakMemory(device)
     try:
         runner.train()
@@ -229,7 +245,7 @@ def train(
         "peak_memory_bytes": memory.read(),
         "world_size": get_world_size(),
         "final_loss": runner.message_hub.get_info("epoch_loss"),
-        "snapshots": stage.config["snapshots"],
+        "snapshots": {**stage.config["snapshots"], "capture": capture},
     }
     if get_rank() == 0:
         write_atomically(stage.folder / MANIFEST, json.dumps(manifest, indent=2, sort_keys=True) + "\n")
@@ -238,7 +254,7 @@ def train(
 
 def _snapshot_hook(
     stage: StageOne,
-    model: StageOneModel,
+    capture: str,
     followers: dict[str, TrailFollower],
     dim: int,
     device: torch.device,
@@ -269,21 +285,28 @@ def _snapshot_hook(
     return SnapshotHook(
         SnapshotBuffer(stage.data.train.labels, stage.task.num_classes, dim, dtype, device),
         recorder,
-        settings["capture"],
-        evaluation_loader(stage.data, stage.config, "train", device)
-        if settings["capture"] == "epoch_end"
-        else None,
-        sampler_of(model)["type"] == "instance",
+        capture,
+        evaluation_loader(stage.data, stage.config, "train", device) if capture == "epoch_end" else None,
         catch_up,
     )
 
 
-def sampler_of(model: StageOneModel) -> dict[str, Any]:
-    """The sampler that the representation trains with."""
-    representation = model.objective
-    if not isinstance(representation, Representation):
-        raise TypeError(f"stage 1's objective is a Representation, got {type(representation)}")
-    return dict(representation.sampler)
+def representation_of(model: StageOneModel) -> Representation:
+    """The representation that a model of stage 1 is trained by."""
+    if not isinstance(model.objective, Representation):
+        raise TypeError(f"stage 1's objective is a Representation, got {type(model.objective)}")
+    return model.objective
+
+
+def capture_of(config: dict[str, Any], model: StageOneModel) -> str:
+    """How snapshots are taken: as the config says, or at the end of an epoch where its way cannot be.
+
+    The training forward gives a snapshot only if it shows every image once an epoch, as it is.
+    """
+    asked = str(config["snapshots"]["capture"])
+    representation = representation_of(model)
+    whole = representation.sampler["type"] == "instance" and representation.capture == asked
+    return "epoch_end" if asked == "training_forward" and not whole else asked
 
 
 def _runner(
@@ -299,13 +322,17 @@ def _runner(
     loader = training_loader(
         stage.data,
         config,
-        sampler_of(model),
+        dict(representation_of(model).sampler),
         batch_size=settings["batch_size"],
         epochs=stage.epochs,
         seed=stage.seed,
         device=device,
     )
-    wrapper = {"type": "OptimWrapper", "optimizer": dict(settings["optimizer"])}
+    wrapper = {
+        "type": "OptimWrapper",
+        "optimizer": dict(settings["optimizer"]),
+        "paramwise_cfg": representation_of(model).paramwise() or None,
+    }
     if settings.get("clip_grad"):
         wrapper["clip_grad"] = settings["clip_grad"]
     runner_config = Config(dict(config))

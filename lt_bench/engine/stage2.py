@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from mmengine.device import get_device
 from torch import Tensor, nn
 
+from lt_bench.data.batch import Batch
 from lt_bench.engine.data import evaluation_loader, training_loader
 from lt_bench.engine.stage1 import StageOne, build_model, feature_dim, follower_name
 from lt_bench.errors import LTBenchError
@@ -18,6 +20,7 @@ from lt_bench.method import (
     Features,
     FittedClassifier,
     FollowingClassifier,
+    ImageFeatures,
     TrainedRepresentation,
 )
 from lt_bench.models.stage_one import StageOneModel
@@ -44,7 +47,7 @@ class FrozenRepresentation(TrainedRepresentation):
         self.epochs = stage.epochs
         self.device = torch.device(get_device())
         checkpoint = stage.final_checkpoint()
-        self._snapshots: dict[str, Any] = checkpoint["snapshots"]
+        self._snapshots: dict[str, Any] | None = checkpoint.get("snapshots")
         self.model: StageOneModel = build_model(stage)
         try:
             self.model.load_state_dict(checkpoint["state_dict"])
@@ -58,21 +61,28 @@ class FrozenRepresentation(TrainedRepresentation):
         self.head: nn.Module = self.model.head
         self._features: dict[str, Features | None] = {}
 
-    @torch.no_grad()
     def features(self, split: str) -> Features | None:
         """See the base class."""
         if split not in self._features:
-            loader = evaluation_loader(self.stage.data, self.stage.config, split, self.device)
-            self._features[split] = None if loader is None else self._all(loader)
+            self._features[split] = self.features_by(self.model, split)
         return self._features[split]
 
-    def _all(self, loader: Any) -> Features:
-        parts = [(self.model.features(batch.images), batch.labels) for batch in loader]
+    @torch.no_grad()
+    def features_by(self, model: ImageFeatures, split: str) -> Features | None:
+        """Features of a split's images through another model than stage 1's, not kept."""
+        loader = evaluation_loader(self.stage.data, self.stage.config, split, self.device)
+        if loader is None:
+            return None
+        parts = [(model.features(batch.images), batch.labels) for batch in loader]
         return Features(torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts]))
 
     def image_features(
         self, sampler: Mapping[str, Any], *, batch_size: int, epochs: int
     ) -> ImageFeatureEpochs:
+        """See the base class."""
+        return ImageFeatureEpochs(self.model, self.images(sampler, batch_size=batch_size, epochs=epochs))
+
+    def images(self, sampler: Mapping[str, Any], *, batch_size: int, epochs: int) -> LoaderEpochs:
         """See the base class."""
         loader = training_loader(
             self.stage.data,
@@ -84,18 +94,22 @@ class FrozenRepresentation(TrainedRepresentation):
             device=self.device,
             distributed=False,
         )
-        return ImageFeatureEpochs(self.model, loader)
+        return LoaderEpochs(loader)
+
+    def model_copy(self) -> StageOneModel:
+        """See the base class."""
+        return copy.deepcopy(self.model).requires_grad_(True)
 
     def last_snapshot(self) -> Snapshot:
         """Z^E."""
-        last = self._snapshots["last"]
+        last = self._taken()["last"]
         return make_snapshot(last["epoch"], last["features"].to(self.device), self.task.counts)
 
     def final_trail(self, plan: BacktrackPlan) -> tuple[Snapshot, Trail]:
         """See the base class."""
         last = self.last_snapshot()
         trail = Trail(plan, self.feature_dim, last.features.dtype, self.device)
-        saved = self._snapshots["trails"].get(plan.key)
+        saved = self._taken()["trails"].get(plan.key)
         if saved is not None:
             trail.load_state_dict(saved)
             return last, trail
@@ -129,7 +143,35 @@ class FrozenRepresentation(TrainedRepresentation):
 
     def follower_state(self, name: str) -> dict[str, Any] | None:
         """The state of a classifier that followed the training, or None."""
-        return self._snapshots["followers"].get(name)
+        return self._taken()["followers"].get(name) if self._snapshots is not None else None
+
+    def _taken(self) -> dict[str, Any]:
+        if self._snapshots is None:
+            raise LTBenchError(
+                f"this classifier needs snapshots, and stage 1 in {self.stage.folder} took none "
+                "(snapshots.capture is 'none'); set another capture and train again with --force"
+            )
+        return self._snapshots
+
+
+@dataclass
+class LoaderEpochs:
+    """Batches of augmented training images, epoch by epoch.
+
+    Attributes:
+        loader: what gives them.
+    """
+
+    loader: Any
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """Batches of epoch ``epoch`` (from 1)."""
+        self.loader.set_epoch(epoch - 1)
+        yield from self.loader
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return len(self.loader)
 
 
 @dataclass
@@ -138,16 +180,15 @@ class ImageFeatureEpochs:
 
     Attributes:
         model: the frozen model.
-        loader: batches of images.
+        images: batches of images.
     """
 
     model: StageOneModel
-    loader: Any
+    images: LoaderEpochs
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of epoch ``epoch`` (from 1): features (B, d) and labels (B,)."""
-        self.loader.set_epoch(epoch - 1)
-        for batch in self.loader:
+        for batch in self.images.epoch(epoch):
             with torch.no_grad():
                 features = self.model.features(batch.images)
             yield features, batch.labels

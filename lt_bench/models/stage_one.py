@@ -88,6 +88,17 @@ class StageOneModel(BaseModel):
         if numerics.channels_last:
             self.backbone.to(memory_format=torch.channels_last)
 
+    def feature_map(self, images: Tensor) -> Tensor:
+        """What the backbone ends in, before pooling.
+
+        Args:
+            images: (B, channels, H, W) float32, normalised.
+
+        Returns:
+            (B, d, h, w) float32, or (B, d) where the backbone pools itself.
+        """
+        return self._backbone(images).float()
+
     def features(self, images: Tensor) -> Tensor:
         """Pooled features of a batch.
 
@@ -98,13 +109,16 @@ class StageOneModel(BaseModel):
             (B, d) float32.
         """
         with self.numerics.autocast(images.device.type):
-            out = self.backbone(images)
-            if isinstance(out, (tuple, list)):
-                out = out[-1]
+            out = self._backbone(images)
             if out.dim() == 4:
                 out = out.mean(dim=(2, 3))
         # The loss and the snapshots want full precision, whatever the convolutions ran in.
         return out.float()
+
+    def _backbone(self, images: Tensor) -> Tensor:
+        with self.numerics.autocast(images.device.type):
+            out = self.backbone(images)
+        return out[-1] if isinstance(out, (tuple, list)) else out
 
     def forward(self, batch: Any, mode: str = "loss") -> Tensor:
         """The loss of a batch (``mode="loss"``), or its logits (B, C) (``mode="logits"``)."""

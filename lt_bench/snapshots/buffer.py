@@ -8,8 +8,6 @@ whatever wants it later (a trail, a store) copies it first.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -120,27 +118,6 @@ class SnapshotBuffer:
         """Forget every feature."""
         self._serial.fill_(_NEVER)
         self._next = self._epoch_start = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint between epochs: matters where an epoch does not visit every sample."""
-        return {"features": self.features, "known": self._serial > _NEVER}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave.
-
-        Raises:
-            LTBenchError: it is of another data set, d or dtype.
-        """
-        saved, here = state["features"], self.features
-        if saved.shape != here.shape or saved.dtype != here.dtype:
-            raise LTBenchError(
-                f"the saved snapshot buffer is {tuple(saved.shape)} {saved.dtype}, expected "
-                f"{tuple(here.shape)} {here.dtype}; resume with the settings it was saved with"
-            )
-        self.clear()
-        here.copy_(saved)
-        self._serial.masked_fill_(state["known"].to(here.device), 0)
-        self._epoch_start = self._next = 1
 
     def _combine_ranks(self, known: Tensor) -> Tensor:
         """Make every rank's storage the global one; the samples that any rank knows."""

@@ -21,7 +21,7 @@ from lt_bench.registry import HOOKS
 from lt_bench.snapshots.buffer import SnapshotBuffer
 from lt_bench.snapshots.recorder import SnapshotRecorder
 
-CAPTURES = ("training_forward", "epoch_end")
+CAPTURES = ("training_forward", "epoch_end", "none")
 
 
 @HOOKS.register_module("snapshot")
@@ -34,8 +34,6 @@ class SnapshotHook(Hook):
         capture: ``training_forward`` or ``epoch_end``.
         epoch_end_batches: batches with ``images`` and ``indices`` of every training image, not
             augmented; needed for ``epoch_end``.
-        every_epoch_is_whole: whether the sampler shows every sample in every epoch; where it does not, a
-            sample keeps its features of an earlier epoch, and these travel in the checkpoint too.
         catch_up: called on resume with the names of followers and trails that the checkpoint does
             not know and the last epoch done.
 
@@ -51,16 +49,14 @@ class SnapshotHook(Hook):
         recorder: SnapshotRecorder,
         capture: str = "training_forward",
         epoch_end_batches: Iterable[Any] | None = None,
-        every_epoch_is_whole: bool = True,
         catch_up: Callable[[set[str], int], None] | None = None,
     ) -> None:
-        if capture not in CAPTURES:
-            raise LTBenchError(f"snapshots.capture is one of {', '.join(CAPTURES)}; got {capture!r}")
+        if capture not in ("training_forward", "epoch_end"):
+            raise LTBenchError(f"the hook captures at 'training_forward' or 'epoch_end', not {capture!r}")
         self.buffer = buffer
         self.recorder = recorder
         self.capture = capture
         self.epoch_end_batches = epoch_end_batches
-        self.every_epoch_is_whole = every_epoch_is_whole or capture == "epoch_end"
         self.catch_up = catch_up
         self._indices: Tensor | None = None
 
@@ -109,15 +105,11 @@ class SnapshotHook(Hook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Trails and followers travel in the checkpoint."""
         checkpoint["snapshots"] = self.recorder.state_dict()
-        if not self.every_epoch_is_whole:
-            checkpoint["snapshots"]["buffer"] = self.buffer.state_dict()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Go on with the checkpoint's trails and followers."""
         done = int(checkpoint["meta"]["epoch"])
         missing = self.recorder.load_state_dict(checkpoint["snapshots"])
-        if not self.every_epoch_is_whole:
-            self.buffer.load_state_dict(checkpoint["snapshots"]["buffer"])
         if self.recorder.store is not None:
             self.recorder.store.truncate_after(done)
         if missing:

@@ -108,27 +108,6 @@ def test_the_snapshot_shares_the_storage() -> None:
     assert buffer.finish(1).features.data_ptr() == buffer.features.data_ptr()
 
 
-def test_a_saved_buffer_goes_on_where_it_was() -> None:
-    buffer = captured(filled(seed=1), [range(8)])
-    buffer.finish(1)
-    other = SnapshotBuffer(LABELS, 3, 3, torch.float32, "cpu")
-    captured(filled(seed=5), [[3]], other)
-    other.load_state_dict({k: v.clone() for k, v in buffer.state_dict().items()})
-    for each in (buffer, other):
-        captured(filled(seed=2), [[5, 1]], each)
-    assert torch.equal(buffer.finish(2).features, other.finish(2).features)
-    with pytest.raises(LTBenchError, match="the saved snapshot buffer is"):
-        SnapshotBuffer(LABELS, 3, 4, torch.float32, "cpu").load_state_dict(buffer.state_dict())
-
-
-def test_a_buffer_saved_before_its_first_epoch_knows_nothing() -> None:
-    state = SnapshotBuffer(LABELS, 3, 3, torch.float32, "cpu").state_dict()
-    buffer = captured(filled(), [range(8)])
-    buffer.load_state_dict(state)
-    with pytest.raises(LTBenchError, match="8 were never captured"):
-        buffer.finish(1)
-
-
 def test_wrong_shapes_and_labels_are_refused() -> None:
     buffer = SnapshotBuffer(LABELS, 3, 3, torch.float32, "cpu")
     with pytest.raises(LTBenchError, match=r"2 samples has \(2, 3\) features, got \(2, 5\)"):

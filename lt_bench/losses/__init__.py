@@ -1,0 +1,1 @@
+"""What several methods' losses share: pure functions on tensors."""
