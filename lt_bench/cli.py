@@ -19,6 +19,7 @@ from lt_bench.errors import LTBenchError
 
 RECORDS = Path("leaderboards/records")
 BOARDS = Path("leaderboards")
+SEARCHES = Path("leaderboards/searches")
 WORK = Path("work_dirs")
 # Records named one by one at the end of a run.
 FEW = 6
@@ -77,13 +78,30 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--launcher", default="none", help="none, pytorch, slurm or mpi (%(default)s)")
     run.set_defaults(command=_run)
 
+    search = commands.add_parser("search", help="choose a method's parameters on the validation split")
+    search.add_argument("config", metavar="CONFIG", help="a name (digits_lt/focal) or a path")
+    search.add_argument(
+        "--grid",
+        nargs="+",
+        required=True,
+        metavar="KEY=V1,V2,...",
+        help="values of a config's key, e.g. method.representation.gamma=0.5,1,2; several make a grid",
+    )
+    search.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
+    _add_options(search)
+    search.add_argument("--work-dir", type=Path, default=WORK, help="stage-1 artefacts (%(default)s)")
+    search.add_argument("--out", type=Path, default=SEARCHES, help="folder of search reports (%(default)s)")
+    search.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (%(default)s)")
+    search.add_argument("--resume", action="store_true", help="go on with an unfinished stage 1")
+    search.set_defaults(command=_search)
+
     score = commands.add_parser("score", help="score a file of predictions or logits")
     score.add_argument("file", type=Path, help=".npz (logits or predictions) or .csv")
     score.add_argument("--dataset", required=True, help="a dataset config, e.g. cifar100_lt")
     _add_options(score)
     score.add_argument("--convention", help="shot groups: paper, strict or inclusive")
     score.add_argument("--label", help="enter it on the dataset's board under this name, marked external")
-    score.add_argument("--backbone", default="not stated", help="shown on the board")
+    score.add_argument("--backbone", default="not stated", help="stands in the record")
     score.add_argument("--seed", type=int, help="the seed of the run that made the file")
     score.add_argument("--selected-on", choices=("val", "test"), help="the split anything was chosen on")
     score.add_argument("--records", type=Path, default=RECORDS, help="run records (%(default)s)")
@@ -147,6 +165,25 @@ def _run(arguments: argparse.Namespace) -> None:
         if len(outcome.records) > FEW:
             more = len(outcome.records) - FEW
             console.print(f"and {more} more under {arguments.records}", soft_wrap=True)
+
+
+def _search(arguments: argparse.Namespace) -> None:
+    choose_device(arguments.device)
+    from lt_bench.leaderboard.terminal import search_table
+    from lt_bench.search import search
+
+    report, path = search(
+        arguments.config,
+        parse_grid(arguments.grid),
+        arguments.seeds,
+        options=parse_options(arguments.cfg_options),
+        work_dir=arguments.work_dir,
+        out=arguments.out,
+        resume=arguments.resume,
+        console=(console := _console()),
+    )
+    console.print(search_table(report))
+    console.print(f"report: {path}", soft_wrap=True)
 
 
 def _score(arguments: argparse.Namespace) -> None:
@@ -256,7 +293,11 @@ def choose_device(device: str) -> None:
     if name != "cuda" or (":" in device and not index.isdigit()):
         raise LTBenchError(f"--device is auto, cpu, cuda or cuda:<n>; got {device!r}")
     if index:
-        os.environ["CUDA_VISIBLE_DEVICES"] = index
+        # A scheduler may have lent only some of the machine's devices: n counts among those.
+        lent = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        if lent and int(index) >= len(lent):
+            raise LTBenchError(f"--device {device}: only {len(lent)} CUDA devices are visible; count from 0")
+        os.environ["CUDA_VISIBLE_DEVICES"] = lent[int(index)] if lent else index
     import torch
 
     if not torch.cuda.is_available():
@@ -269,17 +310,39 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
     Raises:
         LTBenchError: a pair without ``=``.
     """
-    words = {"true": True, "false": False, "none": None, "null": None}
     options: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise LTBenchError(f"--cfg-options expects key=value, got {pair!r}")
-        try:
-            options[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            options[key] = words.get(value.lower(), value)
+        options[key] = _value(value)
     return options
+
+
+def parse_grid(pairs: Sequence[str]) -> dict[str, list[Any]]:
+    """``key=v1,v2`` pairs; values are read as those of ``--cfg-options``.
+
+    Raises:
+        LTBenchError: a pair without ``=`` or without two values, or a key that is named twice.
+    """
+    grid: dict[str, list[Any]] = {}
+    for pair in pairs:
+        key, equals, values = pair.partition("=")
+        listed = values.split(",")
+        if not equals or not key or len(listed) < 2 or not all(listed):
+            raise LTBenchError(f"--grid expects key=v1,v2,... with two values or more, got {pair!r}")
+        if key in grid:
+            raise LTBenchError(f"--grid names {key} twice; give all of its values at once")
+        grid[key] = [_value(value) for value in listed]
+    return grid
+
+
+def _value(text: str) -> Any:
+    words = {"true": True, "false": False, "none": None, "null": None}
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return words.get(text.lower(), text)
 
 
 if __name__ == "__main__":

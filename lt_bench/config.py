@@ -11,12 +11,13 @@ import hashlib
 import inspect
 import json
 import os
+import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, Union, get_args, get_origin
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -24,7 +25,7 @@ from mmengine.optim import OPTIMIZERS
 from mmengine.registry import PARAM_SCHEDULERS, VISBACKENDS, VISUALIZERS, Registry
 
 from lt_bench.errors import LTBenchError, near_names
-from lt_bench.registry import DATA_SAMPLERS, DATASETS, METHODS
+from lt_bench.registry import DATA_SAMPLERS, DATASETS, METHODS, TRANSFORMS
 from lt_bench.snapshots.hook import CAPTURES
 
 KEYS: dict[str, str] = {
@@ -39,6 +40,8 @@ KEYS: dict[str, str] = {
     "method": "label, representation, classifier, prediction",
     "runtime": "workers, evaluation batch, intervals, visualizer: nothing that changes a result",
 }
+# What the harness gives every sampler.
+SAMPLER_SUPPLIED = ("labels", "num_classes", "batch_size", "seed", "epochs", "rank", "world")
 STAGE1_KEYS = ("epochs", "batch_size", "optimizer", "schedule", "numerics", "recipe", "clip_grad")
 NUMERICS_KEYS = ("precision", "channels_last", "threads")
 MODEL_KEYS = ("backbone", "feature_dim")
@@ -65,7 +68,7 @@ DTYPES = ("float32", "float16", "bfloat16")
 DEFAULTS: dict[str, Any] = {
     "convention": "strict",
     "classifier_recipe": {},
-    "snapshots": {"keep": "all", "dtype": "float32", "capture": "training_forward"},
+    "snapshots": {"keep": 0, "dtype": "float32", "capture": "training_forward"},
     "runtime": {
         "workers": 4,
         "eval_batch_size": 500,
@@ -104,8 +107,16 @@ def digest(value: Any) -> str:
 
 
 def portable_dataset(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """A dataset's config without where it lies on this disk; its content has an identity of its own."""
-    return {key: value for key, value in cfg.items() if key not in ("root", "download")}
+    """A dataset's config without where it lies on this disk; its content has an identity of its own.
+
+    Of files that are named by a path, such as a list of images, the file's name stays.
+    """
+    kept = {key: value for key, value in cfg.items() if key not in ("root", "path", "download")}
+    return {key: _file_name(value) for key, value in kept.items()}
+
+
+def _file_name(value: Any) -> Any:
+    return Path(value).name if isinstance(value, str) and os.sep in value else value
 
 
 def config_folders() -> list[Path]:
@@ -225,7 +236,7 @@ def load_dataset(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
             raise LTBenchError(f"there is no dataset config {name!r}: {near_names(name, bases)}")
         path = bases[name]
     given = _read(path, options)
-    if "dataset" not in given:
+    if not isinstance(given.get("dataset"), dict):
         raise LTBenchError(f"{path} has no 'dataset': {KEYS['dataset']}")
     check_arguments(DATASETS.get(given["dataset"].get("type")), given["dataset"], "dataset")
     return {
@@ -299,6 +310,15 @@ def resolve(given: Mapping[str, Any]) -> dict[str, Any]:
         raise LTBenchError(
             f"stage1.recipe is dict(name=..., epochs=...), what the full schedule is; got {recipe!r}"
         )
+    if not isinstance(recipe["name"], str) or not isinstance(recipe["epochs"], int) or recipe["epochs"] < 1:
+        raise LTBenchError(f"stage1.recipe has a name and a whole number of epochs from 1; got {recipe!r}")
+    for key in LISTS:
+        for index, transform in enumerate(cfg[key]):
+            if not isinstance(transform, dict) or "type" not in transform:
+                raise LTBenchError(f"{key}[{index}] is a dict with a 'type', got {transform!r}")
+            # Of a transform of single images, the loader of files knows where to look.
+            if transform["type"] in TRANSFORMS.names():
+                check_arguments(TRANSFORMS.get(transform["type"]), transform, f"{key}[{index}]")
     _check_snapshots(cfg["snapshots"])
     _check_runtime(cfg["runtime"])
     if not isinstance(cfg["model"].get("backbone"), dict):
@@ -309,6 +329,23 @@ def resolve(given: Mapping[str, Any]) -> dict[str, Any]:
     for seam in ("representation", "classifier", "prediction"):
         _resolve_method(seam, method[seam], cfg["classifier_recipe"])
     return cfg
+
+
+def changed(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved config with some values replaced, resolved again.
+
+    Args:
+        config: see :func:`resolve`.
+        changes: new values by dotted key.
+    """
+    copied = copy.deepcopy(dict(config))
+    for key, value in changes.items():
+        *parents, last = key.split(".")
+        place = copied
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = copy.deepcopy(value)
+    return resolve(copied)
 
 
 def _check_optimisation(stage1: dict[str, Any]) -> None:
@@ -369,14 +406,17 @@ def _resolve_method(seam: str, given: dict[str, Any], recipe: Mapping[str, Any])
             f"a {seam} is one of {', '.join(fitting)}"
         )
     if "recipe" in inspect.signature(cls).parameters:
-        given["recipe"] = {**recipe, **(given.get("recipe") or {})}
+        if not isinstance(given.get("recipe") or {}, dict):
+            raise LTBenchError(f"method.{seam}.recipe is a dict, got {given['recipe']!r}")
+        given["recipe"] = {**recipe, **cls.recipe_defaults, **(given.get("recipe") or {})}
     # The harness itself gives any representation the sampler that a config names.
     own = {k: v for k, v in given.items() if seam != "representation" or k != "sampler"}
     check_arguments(cls, own, f"method.{seam}", "task")
     if given.get("sampler") is not None:
         if not isinstance(given["sampler"], dict):
             raise LTBenchError(f"method.{seam}.sampler is a dict with a 'type', got {given['sampler']!r}")
-        DATA_SAMPLERS.get(str(given["sampler"].get("type")))
+        sampler = DATA_SAMPLERS.get(str(given["sampler"].get("type")))
+        check_arguments(sampler, given["sampler"], f"method.{seam}.sampler", *SAMPLER_SUPPLIED)
 
 
 def _check_part(registry: Registry, cfg: Any, where: str, *supplied: str) -> Any:
@@ -415,6 +455,46 @@ def check_arguments(target: Any, cfg: Mapping[str, Any], where: str, *supplied: 
     for name in known:
         if parameters[name].default is inspect.Parameter.empty and name not in cfg:
             raise LTBenchError(f"{where} of type {cfg['type']!r} needs {name!r}")
+        if name in cfg and not _fits(cfg[name], parameters[name].annotation):
+            raise LTBenchError(
+                f"{where}.{name} is {_in_words(parameters[name].annotation)}, got {cfg[name]!r}"
+            )
+
+
+# What a config's value may be for a parameter of that type; other types are the callable's to check.
+_PLAIN_TYPES: dict[Any, tuple[type, ...]] = {
+    int: (int,),
+    float: (int, float),
+    str: (str,),
+    bool: (bool,),
+    list: (list,),
+    dict: (dict,),
+    type(None): (type(None),),
+}
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """The types that an annotation allows: two of ``int | None``, one of ``list[str]``, itself else."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [plain for part in get_args(annotation) for plain in _alternatives(part)]
+    return [get_origin(annotation) or annotation]
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    allowed = _alternatives(annotation)
+    if not all(kind in _PLAIN_TYPES for kind in allowed):
+        return True
+    # True and False are ints to Python, to a person they are not.
+    return any(
+        isinstance(value, _PLAIN_TYPES[kind]) and (isinstance(value, bool) <= (kind is bool))
+        for kind in allowed
+    )
+
+
+def _in_words(annotation: Any) -> str:
+    names = {int: "a whole number", float: "a number", str: "a string", bool: "True or False"}
+    names |= {list: "a list", dict: "a dict", type(None): "None"}
+    return " or ".join(names[kind] for kind in _alternatives(annotation))
 
 
 def _parameters(target: Any) -> dict[str, inspect.Parameter] | None:
@@ -426,7 +506,7 @@ def _parameters(target: Any) -> dict[str, inspect.Parameter] | None:
     )
     found: dict[str, inspect.Parameter] = {}
     for layer in layers:
-        own = inspect.signature(layer).parameters.values()
+        own = _signature(layer).parameters.values()
         kinds = {parameter.kind for parameter in own}
         for parameter in own:
             if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
@@ -435,6 +515,14 @@ def _parameters(target: Any) -> dict[str, inspect.Parameter] | None:
             found.pop("self", None)
             return found
     return None
+
+
+def _signature(target: Any) -> inspect.Signature:
+    """The signature with annotations as types, or as the text they are where a name cannot be found."""
+    try:
+        return inspect.signature(target, eval_str=True)
+    except (NameError, TypeError, AttributeError):
+        return inspect.signature(target)
 
 
 def _refuse_unknown(where: str, given: Mapping[str, Any], known: Any) -> None:

@@ -12,7 +12,7 @@ file it is in may lie anywhere.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -39,6 +39,18 @@ class Method:
 
     def __init__(self, task: Task) -> None:
         self.task = task
+
+    def check(self, *, splits: Collection[str], epochs: int) -> None:
+        """Refuse, before anything is trained, what the method cannot do; nothing unless overridden.
+
+        Args:
+            splits: those that the dataset has, of ``"train"``, ``"val"`` and ``"test"``.
+            epochs: E of stage 1.
+
+        Raises:
+            LTBenchError: a split is missing, or there are too few epochs.
+        """
+        del splits, epochs
 
 
 class FeatureModel(Protocol):
@@ -85,6 +97,15 @@ class Representation(nn.Module, Method, ABC):
         """The head of stage 1, (B, d) -> (B, C); a linear layer unless overridden."""
         return nn.Linear(feature_dim, self.task.num_classes)
 
+    def attach(self, model: StageOneModel) -> None:
+        """Called once after the model is built, before it trains or loads weights; nothing unless overridden.
+
+        For a representation that keeps a copy of the backbone. The model holds the representation, so
+        only copies may be registered as submodules here, with ``requires_grad_(False)`` where the
+        optimiser is not to train them. Backbones may draw their initial weights after this call.
+        """
+        del model
+
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Called before epoch ``epoch`` (from 1) of ``epochs``; nothing unless overridden."""
         del epoch, epochs
@@ -97,6 +118,43 @@ class Representation(nn.Module, Method, ABC):
         bias from weight decay.
         """
         return {}
+
+    def teachers(self, config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Other stage 1s that are trained before this one; none unless overridden.
+
+        Each is trained once and shared like any stage 1, on the same dataset and with the same seed.
+
+        Args:
+            config: the resolved config of this stage 1.
+
+        Returns:
+            A name for each, and what of ``config`` is different for it, by dotted key
+            (``{"stage1.epochs": 120}``); a value replaces the whole of what was there.
+        """
+        del config
+        return {}
+
+    def learn_from(
+        self, teachers: Mapping[str, StageOneModel], batches: Mapping[str, Iterable[Batch]]
+    ) -> None:
+        """Called before training, and before a resume, where :meth:`teachers` names any.
+
+        Args:
+            teachers: their finished models by name, on the device, in eval mode, without gradient. They
+                are not to become submodules, or they would be trained and saved again.
+            batches: images of the splits ``"train"`` and, where there is one, ``"val"``, in order, not
+                augmented.
+        """
+        del teachers, batches
+
+    def end_epoch(self, model: FeatureModel, validation: Iterable[Batch] | None) -> None:
+        """Called after every epoch, in eval mode and without gradient; nothing unless overridden.
+
+        Args:
+            model: the model of stage 1.
+            validation: images of the validation split in order, read only if iterated; None without one.
+        """
+        del model, validation
 
     def after_step(self, model: FeatureModel) -> None:
         """Called after every step of the optimiser, without gradient; nothing unless overridden."""
@@ -147,6 +205,8 @@ class FittedClassifier:
         head: features (n, d) -> logits (n, C), in eval mode.
         model: what maps images to the features that ``head`` takes, in eval mode, where the classifier
             changed the backbone; None keeps stage 1's.
+        batch_norm: for the record, how the backbone's batch norm was run while the classifier was made:
+            ``"eval"``, ``"train"``, or None where there was no second stage.
         selected: hyper-parameters that were chosen, by name, for the record.
         selected_on: the split they were chosen on: ``"none"``, ``"val"`` or ``"test"``.
         notes: further facts for the record, JSON-able.
@@ -157,6 +217,7 @@ class FittedClassifier:
     selected_on: str = "none"
     notes: dict[str, Any] = field(default_factory=dict)
     model: ImageFeatures | None = None
+    batch_norm: str | None = "eval"
 
 
 class TrainedRepresentation(ABC):
@@ -207,6 +268,21 @@ class TrainedRepresentation(ABC):
         """
 
     @abstractmethod
+    def augmented_features(self, split: str, views: int) -> tuple[Tensor, Tensor] | None:
+        """Features of augmented views of a split's images, in order, by the training transforms.
+
+        For methods that adapt to unlabelled test images: what is chosen so is ``selected_on`` that split.
+
+        Args:
+            split: ``"train"``, ``"val"`` or ``"test"``.
+            views: V, how many views of each image; the first V are the same whatever V is.
+
+        Returns:
+            Features (n, V, d) float32 and labels (n,) int64, a pure function of the run's seed; or None where
+            the dataset has no such split.
+        """
+
+    @abstractmethod
     def model_copy(self) -> StageOneModel:
         """A copy of stage 1's model that may be trained further, in eval mode, gradients on.
 
@@ -235,6 +311,8 @@ class Classifier(Method, ABC):
     """Seam 2: how the final classifier comes from the trained representation."""
 
     seam = "classifier"
+    # What stands above the config's classifier_recipe where a paper's recipe differs for this method.
+    recipe_defaults: ClassVar[dict[str, Any]] = {}
 
     @abstractmethod
     def fit(self, stage: TrainedRepresentation) -> FittedClassifier:

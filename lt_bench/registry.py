@@ -66,7 +66,8 @@ class NamedRegistry(Registry):
             LTBenchError: there is none; the sentence offers near names.
         """
         found = super().get(key) if isinstance(key, str) else None
-        if found is None:
+        # MMEngine's get also imports: any module's name would be found.
+        if not (inspect.isclass(found) or inspect.isfunction(found)):
             raise LTBenchError(f"unknown {self.name} {key!r}: {near_names(str(key), self.names())}")
         return found
 

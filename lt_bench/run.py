@@ -6,22 +6,32 @@ epochs are trained alongside, and every other classifier hangs on the finished a
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import get_rank
+from mmengine.dist import get_rank, get_world_size
 from rich.console import Console
+from torch import Tensor
 
-from lt_bench.config import Experiment, portable_dataset
+from lt_bench.config import Experiment, changed, digest, portable_dataset
 from lt_bench.data.dataset import LongTailData
 from lt_bench.engine.clock import PeakMemory
 from lt_bench.engine.data import build_data, described
 from lt_bench.engine.identity import stage1_identity
 from lt_bench.engine.locks import exclusive
-from lt_bench.engine.stage1 import StageOne, follower_name, numerics_of, train
+from lt_bench.engine.stage1 import (
+    StageOne,
+    build_representation,
+    capture_of,
+    follower_name,
+    numerics_of,
+    train,
+)
 from lt_bench.engine.stage2 import FrozenRepresentation, fit, logits_of
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.environment import code_version, describe_environment
@@ -34,7 +44,7 @@ from lt_bench.evaluation.record import (
     write_record,
 )
 from lt_bench.evaluation.report import evaluate
-from lt_bench.method import Classifier, Features, FollowingClassifier, Prediction
+from lt_bench.method import Classifier, FittedClassifier, FollowingClassifier, Prediction
 from lt_bench.registry import METHODS
 from lt_bench.task import Task
 
@@ -47,8 +57,8 @@ class Settings:
         work_dir: folder of stage-1 artefacts.
         records: folder of run records.
         resume: go on with unfinished stages.
-        force: fit and score again what has a record, and start unfinished or damaged stages over; a
-            finished stage 1 is kept.
+        force: fit and score again what has a record, and start unfinished or damaged stages over unless
+            ``resume`` is given too; a finished stage 1 is kept.
         launcher: MMEngine's launcher.
     """
 
@@ -73,10 +83,27 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
+    """One experiment with one seed.
+
+    Attributes:
+        experiment: the resolved config.
+        seed: the run's seed.
+        stage: its stage 1.
+        classifier: seam 2, built.
+        prediction: seam 3, built.
+    """
+
     experiment: Experiment
     seed: int
     stage: StageOne
+    classifier: Classifier
+    prediction: Prediction
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """The experiment's name and the seed."""
+        return self.experiment.name, self.seed
 
 
 def run(
@@ -87,6 +114,8 @@ def run(
 ) -> Outcome:
     """Run every experiment with every seed.
 
+    What fails does not keep the others from being run; at the end it is said.
+
     Args:
         experiments: resolved configs.
         seeds: one run each.
@@ -96,30 +125,60 @@ def run(
     Raises:
         LTBenchError: anything that a person can mend.
     """
-    jobs = _jobs(experiments, seeds, settings)
+    # While this call trains, the checkout may move on.
+    code = code_version()
+    jobs = jobs_of(experiments, seeds, settings)
     outcome = Outcome()
     done: dict[tuple[str, int], tuple[Path, RunRecord]] = {}
-    waiting: list[_Job] = []
+    waiting: list[Job] = []
     for job in jobs:
         found = None if settings.force else _existing(job, settings)
         if found is None:
             waiting.append(job)
         else:
-            done[job.experiment.name, job.seed] = found
+            done[job.place] = found
             outcome.found.append(found[0])
             console.print(
                 f"{job.experiment.name} seed {job.seed}: found its record {found[0]} (--force runs it again)",
                 soft_wrap=True,
             )
+    failures: list[LTBenchError] = []
+    trained: list[tuple[list[Job], dict[str, Any]]] = []
     for identity in dict.fromkeys(job.stage.identity for job in waiting):
         group = [job for job in waiting if job.stage.identity == identity]
-        done.update(_run_group(group, settings, console))
+        try:
+            with held(group):
+                trained.append((group, train_group(group, settings, console, code)))
+        except LTBenchError as error:
+            # Ranks that go on without one another would wait for ever.
+            if get_world_size() > 1:
+                raise
+            failures.append(error)
+        if get_world_size() == 1:
+            done.update(_finish_all(trained, settings, console, code, failures))
+            trained.clear()
+    # The other ranks have nothing left to do, so that none of them waits while one fits and scores.
     if get_rank() == 0:
-        outcome.records = [done[job.experiment.name, job.seed] for job in jobs]
+        done.update(_finish_all(trained, settings, console, code, failures))
+        outcome.records = [done[job.place] for job in jobs if job.place in done]
+    if failures:
+        raise _one_error(failures, len(done))
     return outcome
 
 
-def _jobs(experiments: Sequence[Experiment], seeds: Sequence[int], settings: Settings) -> list[_Job]:
+def _one_error(failures: list[LTBenchError], done: int) -> LTBenchError:
+    if len(failures) == 1:
+        return failures[0]
+    told = "; ".join(f"({n}) {error}" for n, error in enumerate(dict.fromkeys(map(str, failures)), 1))
+    return LTBenchError(f"{len(failures)} runs failed and {done} have a record: {told}")
+
+
+def jobs_of(experiments: Sequence[Experiment], seeds: Sequence[int], settings: Settings) -> list[Job]:
+    """Every run that is asked for.
+
+    Raises:
+        LTBenchError: one of them cannot end well: data, a method's parameters, a record's name.
+    """
     datasets: dict[str, LongTailData] = {}
     jobs = []
     for experiment in experiments:
@@ -130,17 +189,24 @@ def _jobs(experiments: Sequence[Experiment], seeds: Sequence[int], settings: Set
         data = datasets[key]
         task = Task.of(data, cfg["convention"])
         for seed in seeds:
+            # One each: a method may keep what it chose.
+            classifier: Classifier = METHODS.build({**cfg["method"]["classifier"], "task": task})
+            prediction: Prediction = METHODS.build({**cfg["method"]["prediction"], "task": task})
+            for method in (build_representation(cfg, task), classifier, prediction):
+                method.check(splits=data.splits().keys(), epochs=int(cfg["stage1"]["epochs"]))
+            record_path(settings.records, experiment.name, seed)
             identity = stage1_identity(cfg, data.train_identity, seed)
             folder = settings.work_dir / "stage1" / identity
-            jobs.append(_Job(experiment, seed, StageOne(folder, identity, cfg, data, task, seed)))
-    names = [(job.experiment.name, job.seed) for job in jobs]
-    for name in names:
-        if names.count(name) > 1:
-            raise LTBenchError(f"config {name[0]} with seed {name[1]} is named twice; name it once")
+            stage = StageOne(folder, identity, cfg, data, task, seed)
+            jobs.append(Job(experiment, seed, stage, classifier, prediction))
+    places = [job.place for job in jobs]
+    for name, seed in places:
+        if places.count((name, seed)) > 1:
+            raise LTBenchError(f"config {name} with seed {seed} is named twice; name it once")
     return jobs
 
 
-def _existing(job: _Job, settings: Settings) -> tuple[Path, RunRecord] | None:
+def _existing(job: Job, settings: Settings) -> tuple[Path, RunRecord] | None:
     key = record_key(recorded_config(job.experiment), job.seed, job.stage.data.identity)
     found = find_record(settings.records, job.experiment.name, job.seed, key)
     path = record_path(settings.records, job.experiment.name, job.seed)
@@ -149,7 +215,8 @@ def _existing(job: _Job, settings: Settings) -> tuple[Path, RunRecord] | None:
         other = read_record(path)
         raise LTBenchError(
             f"{path} is the record of another run of that name (made {other.created} with another "
-            "config or other data); give another --records folder, or --force to replace it"
+            "config or other data); give another --records folder, or --force to replace it "
+            "(with --resume, where an unfinished stage 1 is to be gone on with)"
         )
     return found
 
@@ -161,98 +228,225 @@ def recorded_config(experiment: Experiment) -> dict[str, Any]:
     return config
 
 
-def _run_group(
-    group: list[_Job], settings: Settings, console: Console
-) -> dict[tuple[str, int], tuple[Path, RunRecord]]:
-    """Run the jobs of one stage 1."""
+@contextmanager
+def held(group: list[Job]) -> Iterator[None]:
+    """The group's numerics, and its stage 1's folder for this call alone."""
     stage = group[0].stage
     what = f"stage 1 of {', '.join(dict.fromkeys(job.experiment.name for job in group))}"
     with numerics_of(stage.config).on_cpu():
         if get_rank() != 0:
-            return _train_and_fit(group, settings, console)
-        with exclusive(stage.folder, what):
-            return _train_and_fit(group, settings, console)
+            yield
+        else:
+            with exclusive(stage.folder, what):
+                yield
 
 
-def _train_and_fit(
-    group: list[_Job], settings: Settings, console: Console
-) -> dict[tuple[str, int], tuple[Path, RunRecord]]:
-    stage = group[0].stage
-    classifiers = {
-        job.experiment.name: METHODS.build(
-            {**job.experiment.config["method"]["classifier"], "task": stage.task}
-        )
-        for job in group
-    }
+def train_group(
+    group: list[Job], settings: Settings, console: Console, code: dict[str, Any]
+) -> dict[str, Any]:
+    """The manifest of the group's stage 1, which is trained now unless it was before."""
+    needing = [job for job in group if isinstance(job.classifier, FollowingClassifier)]
+    stage = dataclasses.replace(
+        group[0].stage,
+        config={**group[0].stage.config, "snapshots": _snapshot_settings(group, needing)},
+    )
     try:
         manifest = stage.manifest()
     except LTBenchError:
         if not (settings.resume or settings.force):
             raise
         manifest = None
-    if manifest is None:
-        following = {
-            follower_name(job.experiment.config["method"]["classifier"]): classifier
-            for job in group
-            if isinstance(classifier := classifiers[job.experiment.name], FollowingClassifier)
-            and classifier.follows()
-        }
-        manifest = train(
-            stage,
-            following=following,
+    if manifest is not None:
+        if needing:
+            _check_snapshots_of(stage, manifest)
+        console.print(f"stage 1 {stage.identity}: trained before, shared", soft_wrap=True)
+        return manifest
+    following: dict[str, FollowingClassifier] = {}
+    plans = set()
+    for job in needing:
+        classifier = job.classifier
+        if isinstance(classifier, FollowingClassifier):
+            plans.add(classifier.plan())
+            if classifier.follows():
+                following[follower_name(job.experiment.config["method"]["classifier"])] = classifier
+    return train(
+        stage,
+        teachers=_teachers(stage, settings, console, code),
+        following=following,
+        plans=plans,
+        resume=settings.resume,
+        force=settings.force,
+        launcher=settings.launcher,
+        console=console,
+        code=code,
+    )
+
+
+def _teachers(
+    stage: StageOne, settings: Settings, console: Console, code: dict[str, Any]
+) -> dict[str, StageOne]:
+    """The stage 1s that this one learns from, trained now unless they were before."""
+    changes = build_representation(stage.config, stage.task).teachers(stage.config)
+    found = {}
+    for name, change in changes.items():
+        config = changed(stage.config, change)
+        identity = stage1_identity(config, stage.data.train_identity, stage.seed)
+        folder = settings.work_dir / "stage1" / identity
+        teacher = dataclasses.replace(stage, folder=folder, identity=identity, config=config)
+        console.print(f"stage 1 {stage.identity} learns from {name}, stage 1 {identity}", soft_wrap=True)
+        if get_rank() == 0:
+            with exclusive(folder, f"stage 1 of {name}"):
+                _train_teacher(teacher, settings, console, code)
+        else:
+            _train_teacher(teacher, settings, console, code)
+        found[name] = teacher
+    return found
+
+
+def _train_teacher(teacher: StageOne, settings: Settings, console: Console, code: dict[str, Any]) -> None:
+    if teacher.manifest() is None:
+        train(
+            teacher,
+            teachers=_teachers(teacher, settings, console, code),
+            following={},
+            plans=(),
             resume=settings.resume,
             force=settings.force,
             launcher=settings.launcher,
             console=console,
+            code=code,
         )
-    else:
-        console.print(f"stage 1 {stage.identity}: trained before, shared", soft_wrap=True)
-    if get_rank() != 0:
-        return {}
-    representation = FrozenRepresentation(stage)
+
+
+def _snapshot_settings(group: list[Job], needing: list[Job]) -> dict[str, Any]:
+    """How the group's snapshots are taken and kept: as those who need them ask, and the most of them.
+
+    Raises:
+        LTBenchError: two classifiers on one stage 1 want them taken in different ways.
+    """
+    asked = {job.experiment.name: job.experiment.config["snapshots"] for job in needing or group}
+    (first, settings), *others = asked.items()
+    for name, other in others:
+        for key in ("capture", "dtype"):
+            if other[key] != settings[key]:
+                raise LTBenchError(
+                    f"{first} and {name} share a stage 1, but ask for snapshots.{key} {settings[key]!r} and "
+                    f"{other[key]!r}; run them with different --work-dir folders"
+                )
+    keeps = [job.experiment.config["snapshots"]["keep"] for job in group]
+    return {**settings, "keep": "all" if "all" in keeps else max(keeps)}
+
+
+def _check_snapshots_of(stage: StageOne, manifest: dict[str, Any]) -> None:
+    """Refuse a finished stage 1 whose snapshots are not those that the config asks for."""
+    wanted = {
+        "capture": capture_of(stage.config, build_representation(stage.config, stage.task)),
+        "dtype": stage.config["snapshots"]["dtype"],
+    }
+    for key, value in wanted.items():
+        taken = manifest["snapshots"][key]
+        if taken != value:
+            raise LTBenchError(
+                f"stage 1 in {stage.folder} took its snapshots with {key} {taken!r}, this config asks for "
+                f"{value!r}; ask for what is there, or give another --work-dir"
+            )
+
+
+def _finish_all(
+    trained: list[tuple[list[Job], dict[str, Any]]],
+    settings: Settings,
+    console: Console,
+    code: dict[str, Any],
+    failures: list[LTBenchError],
+) -> dict[tuple[str, int], tuple[Path, RunRecord]]:
+    """Fit, score and record every job on its finished stage 1."""
     results = {}
-    for job in group:
-        record = _finish(job, classifiers[job.experiment.name], representation, manifest)
-        path = write_record(record, settings.records, replace=settings.force)
-        results[job.experiment.name, job.seed] = (path, record)
-        console.print(
-            f"{job.experiment.name} seed {job.seed}: {record.scores.overall:.1f} -> {path}",
-            soft_wrap=True,
-        )
+    for group, manifest in trained:
+        # Jobs of one stage 1 may differ in what they are validated and tested on.
+        opened: dict[str, FrozenRepresentation] = {}
+        with held(group):
+            for job in group:
+                key = digest([job.stage.data.identity, job.stage.config["test_transforms"]])
+                try:
+                    if key not in opened:
+                        opened[key] = FrozenRepresentation(job.stage)
+                    record = _finish(job, opened[key], manifest, code)
+                    path = write_record(record, settings.records, replace=settings.force)
+                except LTBenchError as error:
+                    failures.append(error)
+                    console.print(f"{job.experiment.name} seed {job.seed}: failed: {error}", soft_wrap=True)
+                    continue
+                results[job.place] = (path, record)
+                console.print(
+                    f"{job.experiment.name} seed {job.seed}: {record.scores.overall:.1f} -> {path}",
+                    soft_wrap=True,
+                )
     return results
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """A classifier and a prediction, fitted, with the parameters that were chosen for both.
+
+    Attributes:
+        classifier: what seam 2 gave.
+        chosen: parameters that seam 3 chose, by name.
+        chosen_on: the split it chose on, or ``"none"``.
+        logits: test-time logits (n, C) and labels (n,) of a split; None where the dataset lacks it.
+        seconds: what fitting seam 2 took.
+    """
+
+    classifier: FittedClassifier
+    chosen: dict[str, Any]
+    chosen_on: str
+    logits: Callable[[str], tuple[Tensor, Tensor] | None]
+    seconds: float
+
+
+def fit_job(job: Job, representation: FrozenRepresentation) -> Fitted:
+    """Fit a job's classifier on its trained representation, then its prediction."""
+    started = time.perf_counter()
+    fitted = fit(job.classifier, job.experiment.config["method"]["classifier"], representation)
+    seconds = time.perf_counter() - started
+    head = fitted.head.to(representation.device).eval()
+
+    def raw(split: str) -> tuple[Tensor, Tensor] | None:
+        if fitted.model is None:
+            found = representation.features(split)
+        else:
+            found = representation.features_by(fitted.model, split)
+        return None if found is None else (logits_of(head, found), found.labels)
+
+    def final(split: str) -> tuple[Tensor, Tensor] | None:
+        found = raw(split)
+        return None if found is None else (job.prediction(found[0]), found[1])
+
+    chosen, chosen_on = job.prediction.fit(raw("val"))
+    return Fitted(fitted, chosen, chosen_on, final, seconds)
+
+
 def _finish(
-    job: _Job,
-    classifier: Classifier,
-    representation: FrozenRepresentation,
-    manifest: dict[str, Any],
+    job: Job, representation: FrozenRepresentation, manifest: dict[str, Any], code: dict[str, Any]
 ) -> RunRecord:
     """Fit the classifier, predict, score, and say how."""
     config = job.experiment.config
     task, data = job.stage.task, job.stage.data
     memory = PeakMemory(representation.device)
+    # Made once for all jobs, and counted for each.
+    for split in ("val", "test"):
+        representation.features(split)
     started = time.perf_counter()
-    fitted = fit(classifier, config["method"]["classifier"], representation)
-    fitted_at = time.perf_counter()
-    head = fitted.head.to(representation.device).eval()
-    prediction: Prediction = METHODS.build({**config["method"]["prediction"], "task": task})
-
-    def features(split: str) -> Features | None:
-        if fitted.model is None:
-            return representation.features(split)
-        return representation.features_by(fitted.model, split)
-
-    val = features("val")
-    chosen, chosen_on = prediction.fit(None if val is None else (logits_of(head, val), val.labels))
-    test = features("test")
+    done = fit_job(job, representation)
+    fitted, chosen = done.classifier, done.chosen
+    test = done.logits("test")
     if test is None:
         raise LTBenchError(f"{data.name} has no test split; give it one to be scored on")
-    logits = prediction(logits_of(head, test))
-    scores = evaluate(logits, test.labels, task.counts.to(logits.device), task.convention)
+    logits, labels = test
+    scores = evaluate(logits, labels, task.counts.to(logits.device), task.convention)
     ended = time.perf_counter()
-    splits = {fitted.selected_on, chosen_on} - {"none"}
-    split = "test" if "test" in splits else next(iter(splits), None)
+    splits = {fitted.selected_on, done.chosen_on} - {"none"}
+    chosen_on = "test" if "test" in splits else next(iter(splits), None)
+    following = representation.follower_seconds(follower_name(config["method"]["classifier"]))
     return RunRecord(
         kind="measured",
         name=job.experiment.name,
@@ -261,9 +455,9 @@ def _finish(
         dataset=described(data),
         backbone=backbone_name(config["model"]["backbone"]),
         protocol={
-            "selection_rule": selection_rule(split, {**fitted.selected, **chosen}),
-            "selection_split": split,
-            "batch_norm": "eval",
+            "selection_rule": selection_rule(chosen_on, {**fitted.selected, **chosen}),
+            "selection_split": chosen_on,
+            "batch_norm": fitted.batch_norm,
             "checkpoint": "last",
         },
         seed=job.seed,
@@ -274,15 +468,21 @@ def _finish(
             "epochs": job.stage.epochs,
             "recipe": str(config["stage1"]["recipe"]["name"]),
             "recipe_epochs": int(config["stage1"]["recipe"]["epochs"]),
+            "world_size": manifest.get("world_size"),
+            "trained_by": manifest.get("trained_by"),
         },
         scores=scores,
         stage_seconds={
-            "stage1": float(manifest["seconds"]),
-            "classifier": fitted_at - started,
-            "evaluation": ended - fitted_at,
+            # Without the classifiers that followed it, each of which has its own time.
+            "stage1": float(manifest["seconds"]) - float(manifest.get("follower_seconds", 0.0)),
+            "classifier": done.seconds + following,
+            "evaluation": ended
+            - started
+            - done.seconds
+            + sum(representation.seconds[split] for split in ("val", "test")),
         },
         peak_memory_bytes=max(int(manifest["peak_memory_bytes"]), memory.read()),
-        code=code_version(),
+        code=code,
         environment=describe_environment(representation.device),
     )
 

@@ -23,6 +23,7 @@ last 10 epochs; *+ class-specific* is weak without alignment.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -100,6 +101,14 @@ class Breadcrumb(FollowingClassifier):
             if class_specific
             else fixed_length_plan(task.counts, length, n_b)
         )
+
+    def check(self, *, splits: Collection[str], epochs: int) -> None:
+        """Weak needs as many snapshots as its trail is long: without them it would be another method."""
+        if self.variant == "weak" and epochs < self._plan.max_depth:
+            raise LTBenchError(
+                f"weak Breadcrumb back-tracks over {self._plan.max_depth} snapshots, and stage 1 has only "
+                f"{epochs} epochs; train longer, or lower classifier.n_b or classifier.length"
+            )
 
     def plan(self) -> BacktrackPlan:
         """Depths K_j and the target n_B."""

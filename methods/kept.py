@@ -12,4 +12,4 @@ class Kept(Classifier):
 
     def fit(self, stage: TrainedRepresentation) -> FittedClassifier:
         """Hand on stage 1's head."""
-        return FittedClassifier(stage.head)
+        return FittedClassifier(stage.head, batch_norm=None)

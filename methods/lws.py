@@ -8,7 +8,7 @@ bias included.
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, ClassVar
 
 from lt_bench.fitting import HeadRecipe, HeadTrainer
 from lt_bench.method import Classifier, FittedClassifier, TrainedRepresentation
@@ -27,6 +27,8 @@ class LWS(Classifier):
         recipe: how the scales are trained, see :class:`lt_bench.fitting.HeadRecipe`.
     """
 
+    recipe_defaults: ClassVar[dict[str, Any]] = {"epochs": 5}
+
     def __init__(
         self,
         task: Task,
@@ -35,7 +37,7 @@ class LWS(Classifier):
     ) -> None:
         super().__init__(task)
         self.sampler = dict(sampler or {"type": "class_aware", "per_visit": 4})
-        self.recipe = HeadRecipe.of(recipe, epochs=5)
+        self.recipe = HeadRecipe.of(recipe, **self.recipe_defaults)
 
     def fit(self, stage: TrainedRepresentation) -> FittedClassifier:
         """Train the scales."""

@@ -27,11 +27,11 @@ def class_prototypes(features: Tensor, labels: Tensor, num_classes: int) -> tupl
         centre (d,) and prototypes (C, d).
     """
     centre = features.mean(0)
-    normalised = F.normalize(features - centre)
-    # A product with the one-hot matrix: unlike index_add_, it adds in a fixed order on a GPU too.
-    members = F.one_hot(labels, num_classes).to(features.dtype)
-    sums = members.T @ normalised
-    return centre, sums / members.sum(0).unsqueeze(1)
+    # Sorted by class, a class is a segment: added in a fixed order on a GPU too, unlike by index_add_.
+    order = torch.argsort(labels, stable=True)
+    normalised = F.normalize(features[order] - centre)
+    counts = torch.bincount(labels, minlength=num_classes)
+    return centre, torch.segment_reduce(normalised, "mean", lengths=counts, axis=0)
 
 
 @METHODS.register_module("ncm")

@@ -7,7 +7,7 @@ each tau only rescales them by ||w_j||^(1 - tau).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -69,9 +69,21 @@ class TauNorm(Classifier):
         super().__init__(task)
         if select_on not in ("val", "test"):
             raise LTBenchError(f"classifier.select_on is 'val' or 'test', got {select_on!r}")
+        if not isinstance(taus, int) or taus < 2:
+            raise LTBenchError(f"classifier.taus is how many candidates from 0 to 2, 2 or more; got {taus!r}")
+        if tau is not None and not isinstance(tau, (int, float)):
+            raise LTBenchError(f"classifier.tau is a number, or None to choose it; got {tau!r}")
         self.tau = tau
         self.select_on = select_on
         self.candidates = [float(t) for t in torch.linspace(0, 2, taus, dtype=torch.float64)]
+
+    def check(self, *, splits: Collection[str], epochs: int) -> None:
+        """tau is chosen on a split that must be there."""
+        if self.tau is None and self.select_on not in splits:
+            raise LTBenchError(
+                f"tau_norm chooses tau on {self.select_on}, which {self.task.dataset} lacks; "
+                "set classifier.tau=1.0, or classifier.select_on='test' and have the record say so"
+            )
 
     def fit(self, stage: TrainedRepresentation) -> FittedClassifier:
         """Choose tau and normalise the stage-1 classifier.
@@ -90,10 +102,7 @@ class TauNorm(Classifier):
             return FittedClassifier(normalised_head(weight, self.tau).eval(), notes={"tau": self.tau})
         split = stage.features(self.select_on)
         if split is None:
-            raise LTBenchError(
-                f"tau_norm chooses tau on {self.select_on}, which {self.task.dataset} lacks; "
-                "set classifier.tau=1.0, or classifier.select_on='test' and have the record say so"
-            )
+            raise RuntimeError("check() refuses a dataset without the split that tau is chosen on")
         with torch.no_grad():
             scores = tau_accuracies(split.features, split.labels, weight, self.candidates)
         tau = self.candidates[int(scores.argmax())]

@@ -6,11 +6,18 @@ Importing the package registers the datasets, samplers and transforms.
 from lt_bench.data import (
     arrays,
     batch_transforms,
+    bilateral_sampler,
     cifar,
+    class_balanced_sampler,
+    class_subset_sampler,
+    color_transforms,
+    cutout,
+    deferred_sampler,
     digits,
     fashion_mnist,
     image_list,
     samplers,
+    views,
 )
 from lt_bench.data.batch import Batch
 from lt_bench.data.dataset import LongTailData
@@ -26,12 +33,19 @@ __all__ = [
     "LongTailData",
     "arrays",
     "batch_transforms",
+    "bilateral_sampler",
     "build_eval_loader",
     "build_loader",
     "build_sampler",
     "cifar",
+    "class_balanced_sampler",
+    "class_subset_sampler",
+    "color_transforms",
+    "cutout",
+    "deferred_sampler",
     "digits",
     "fashion_mnist",
     "image_list",
     "samplers",
+    "views",
 ]

@@ -19,9 +19,15 @@ from lt_bench.registry import TRANSFORMS
 
 
 class BatchTransform(ABC):
-    """The base of all batch transforms. ``random`` says whether evaluation must refuse it."""
+    """The base of all batch transforms.
+
+    Attributes:
+        random: whether evaluation must refuse it.
+        final: whether nothing may follow it, since it leaves no (B, C, H, W).
+    """
 
     random: ClassVar[bool] = False
+    final: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -132,7 +138,7 @@ def build_batch_transforms(transforms: Sequence[dict[str, Any]]) -> list[BatchTr
     """Build a pipeline of batch transforms from dicts with a ``type``.
 
     Raises:
-        LTBenchError: an unknown name or argument, or a transform of single images.
+        LTBenchError: an unknown name or argument, a transform of single images, or one behind the last.
     """
     built = [TRANSFORMS.build(dict(cfg)) for cfg in transforms]
     for cfg, transform in zip(transforms, built, strict=True):
@@ -141,7 +147,18 @@ def build_batch_transforms(transforms: Sequence[dict[str, Any]]) -> list[BatchTr
                 f"transform {cfg['type']!r} works on single images, images in memory are "
                 "transformed a batch at a time; use one of the batch_* transforms"
             )
+    refuse_behind_final(built)
     return built
+
+
+def refuse_behind_final(transforms: Sequence[BatchTransform]) -> None:
+    """Refuse a transform behind one that leaves no (B, C, H, W)."""
+    for transform in transforms[:-1]:
+        if transform.final:
+            raise LTBenchError(
+                f"{type(transform).__name__} must be the last transform; put what follows it into its views, "
+                "or what they share in front of it"
+            )
 
 
 def refuse_random(transforms: Sequence[BatchTransform]) -> None:

@@ -25,7 +25,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as v2_functional
 
 from lt_bench.data.batch import Batch
-from lt_bench.data.batch_transforms import BatchTransform, refuse_random
+from lt_bench.data.batch_transforms import BatchTransform, refuse_behind_final, refuse_random
 from lt_bench.data.images import ImageFiles
 from lt_bench.data.samplers import EpochSampler, check_sampler
 from lt_bench.data.tensor_loader import as_network_input
@@ -47,8 +47,8 @@ def split_pipeline(
             in TRANSFORMS. Arguments may hold such dicts themselves, as ``RandomApply`` needs.
 
     Raises:
-        LTBenchError: an unknown name or argument, or a transform of single images behind one of
-            batches.
+        LTBenchError: an unknown name or argument, a transform of single images behind one of
+            batches, or any behind ``batch_views``.
     """
     single: list[Callable[[Any], Any]] = []
     batch: list[BatchTransform] = []
@@ -63,6 +63,7 @@ def split_pipeline(
             )
         else:
             single.append(built)
+    refuse_behind_final(batch)
     return single, batch
 
 

@@ -285,8 +285,11 @@ class ClassAwareSampler(EpochSampler):
         return self._members[self._starts[label] + shuffled[at]]
 
 
-class _WeightedSampler(EpochSampler):
-    """N draws with replacement: a class by its probability, then one of its images."""
+class ClassProbabilitySampler(EpochSampler):
+    """N draws with replacement: a class by its probability, then one of its images.
+
+    A sampler derived from it says only what the probabilities are.
+    """
 
     @abstractmethod
     def class_probabilities(self, epoch: int) -> NDArray[np.float64]:
@@ -308,7 +311,7 @@ class _WeightedSampler(EpochSampler):
 
 
 @DATA_SAMPLERS.register_module(name="square_root")
-class SquareRootSampler(_WeightedSampler):
+class SquareRootSampler(ClassProbabilitySampler):
     """p_j proportional to the square root of n_j (Kang et al., 2020, eq. 1 with q = 1/2)."""
 
     def class_probabilities(self, epoch: int) -> NDArray[np.float64]:
@@ -318,7 +321,7 @@ class SquareRootSampler(_WeightedSampler):
 
 
 @DATA_SAMPLERS.register_module(name="progressive")
-class ProgressiveSampler(_WeightedSampler):
+class ProgressiveSampler(ClassProbabilitySampler):
     """From image-balanced to class-balanced: (1 - t/T) n_j / N + (t/T) / C (ibid., eq. 2)."""
 
     def class_probabilities(self, epoch: int) -> NDArray[np.float64]:

@@ -47,6 +47,15 @@ class _DeviceImages:
 def as_network_input(images: Tensor, channels_last: bool) -> Tensor:
     """Check that a pipeline ended in float32, and lay the images out as the network wants them.
 
+    Args:
+        images: (B, C, H, W), or (B, V, C, H, W) with V views of each image.
+        channels_last: NHWC memory layout of each image.
+
+    Returns:
+        The images. Those with views lie sample by sample: ``images.flatten(0, 1)`` (B * V, C, H, W) is a
+        view without gaps in the layout asked for; ``images[:, v]`` has the layout's order of strides with
+        gaps between samples.
+
     Raises:
         LTBenchError: the pipeline leaves the images in another dtype.
     """
@@ -56,6 +65,9 @@ def as_network_input(images: Tensor, channels_last: bool) -> Tensor:
             "end them with dict(type='batch_normalize', mean=[...], std=[...])"
         )
     layout = torch.channels_last if channels_last else torch.contiguous_format
+    if images.dim() == 5:
+        flat = images.flatten(0, 1).contiguous(memory_format=layout)
+        return flat.unflatten(0, images.shape[:2])
     return images.contiguous(memory_format=layout)
 
 

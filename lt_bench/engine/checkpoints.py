@@ -8,6 +8,7 @@ refuses MMEngine's logs.
 from __future__ import annotations
 
 import os
+import pickle
 import re
 from importlib import import_module
 from pathlib import Path
@@ -71,6 +72,11 @@ def latest_checkpoint(folder: Path) -> Path | None:
     epoch, path = next(reversed(saved.items()))
     try:
         torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise LTBenchError(
+            f"checkpoint {os.fspath(path)} is damaged, or holds objects that are not loaded safely: "
+            f"{' '.join(str(error).split())[:200]}; a method's state is tensors, numbers, strings and dicts"
+        ) from error
     except Exception as error:
         earlier = [e for e in saved if e < epoch]
         go_on = f"resume goes on from epoch {earlier[-1]}" if earlier else "training starts anew"

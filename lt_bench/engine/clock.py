@@ -25,24 +25,33 @@ class PeakMemory:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        self.most = 0
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
 
     def read(self) -> int:
         """Bytes."""
         if self.device.type == "cuda":
-            return int(torch.cuda.max_memory_allocated(self.device))
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return int(peak) if sys.platform == "darwin" else int(peak) * 1024
+            now = int(torch.cuda.max_memory_allocated(self.device))
+        else:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            now = int(peak) if sys.platform == "darwin" else int(peak) * 1024
+        self.most = max(self.most, now)
+        return self.most
 
 
 @HOOKS.register_module("stage_clock")
 class StageClock(Hook):
-    """Adds up the seconds of training in the checkpoints, so that a resumed stage knows them all."""
+    """Keeps seconds of training and peak memory in the checkpoints: a resumed stage knows them all.
+
+    Args:
+        memory: the peak since this call began.
+    """
 
     priority = "NORMAL"
 
-    def __init__(self) -> None:
+    def __init__(self, memory: PeakMemory) -> None:
+        self.memory = memory
         self.before = 0.0
         self._started = time.perf_counter()
 
@@ -55,10 +64,23 @@ class StageClock(Hook):
         """Start the clock."""
         self._started = time.perf_counter()
 
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict[str, Any] | None = None,
+    ) -> None:
+        """Where the loss is read, MMEngine's log comes next and resets the device's peak."""
+        if outputs is not None:
+            self.memory.read()
+
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Note the time so far."""
+        """Note time and memory so far."""
         checkpoint["meta"]["stage_seconds"] = self.seconds
+        checkpoint["meta"]["peak_memory_bytes"] = self.memory.read()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Go on from the time of the calls before."""
-        self.before = float(checkpoint["meta"].get("stage_seconds", 0.0))
+        """Go on from those of the calls before."""
+        self.before = float(checkpoint["meta"]["stage_seconds"])
+        self.memory.most = max(self.memory.most, int(checkpoint["meta"]["peak_memory_bytes"]))

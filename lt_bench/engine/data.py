@@ -9,8 +9,8 @@ from mmengine.dist import get_rank, get_world_size
 
 from lt_bench.data.dataset import LongTailData
 from lt_bench.data.loader import build_eval_loader, build_loader
-from lt_bench.data.samplers import EpochSampler
-from lt_bench.registry import DATA_SAMPLERS, DATASETS
+from lt_bench.data.samplers import build_sampler
+from lt_bench.registry import DATASETS
 
 
 def build_data(cfg: dict[str, Any]) -> LongTailData:
@@ -61,17 +61,15 @@ def training_loader(
         device: where batches are wanted.
         distributed: whether a rank gets only its share.
     """
-    built: EpochSampler = DATA_SAMPLERS.build(
-        {
-            **sampler,
-            "labels": data.train.labels,
-            "num_classes": data.num_classes,
-            "batch_size": batch_size,
-            "seed": seed,
-            "epochs": epochs,
-            "rank": get_rank() if distributed else 0,
-            "world": get_world_size() if distributed else 1,
-        }
+    built = build_sampler(
+        sampler,
+        data.train.labels,
+        num_classes=data.num_classes,
+        batch_size=batch_size,
+        seed=seed,
+        epochs=epochs,
+        rank=get_rank() if distributed else 0,
+        world=get_world_size() if distributed else 1,
     )
     return build_loader(
         data.train,
@@ -85,17 +83,32 @@ def training_loader(
 
 
 def evaluation_loader(
-    data: LongTailData, config: dict[str, Any], split: str, device: torch.device
+    data: LongTailData,
+    config: dict[str, Any],
+    split: str,
+    device: torch.device,
+    *,
+    distributed: bool = False,
 ) -> Any | None:
-    """Batches of a split in order, not augmented; None where the dataset has no such split."""
+    """Batches of a split in order, not augmented; None where the dataset has no such split.
+
+    Args:
+        data: the dataset.
+        config: the resolved config.
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        device: where batches are wanted.
+        distributed: whether a rank gets only its share.
+    """
     part = data.splits().get(split)
     if part is None:
         return None
+    share = distributed and get_world_size() > 1 and len(part) >= get_world_size()
     return build_eval_loader(
         part,
         transforms=config["test_transforms"],
         batch_size=config["runtime"]["eval_batch_size"],
         device=device,
+        places=torch.arange(get_rank(), len(part), get_world_size()) if share else None,
         channels_last=bool(config["stage1"]["numerics"].get("channels_last", False)),
         workers=config["runtime"]["workers"],
     )

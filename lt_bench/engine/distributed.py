@@ -40,6 +40,15 @@ def start(launcher: str) -> None:
                 os.environ.setdefault(name, os.environ[slurm])
         os.environ.setdefault("MASTER_ADDR", os.environ.get("SLURM_LAUNCH_NODE_IPADDR", "localhost"))
         os.environ.setdefault("MASTER_PORT", "29500")
+    if launcher == "mpi":
+        names = {
+            "RANK": "OMPI_COMM_WORLD_RANK",
+            "WORLD_SIZE": "OMPI_COMM_WORLD_SIZE",
+            "LOCAL_RANK": "OMPI_COMM_WORLD_LOCAL_RANK",
+        }
+        for name, mpi in names.items():
+            if mpi in os.environ:
+                os.environ.setdefault(name, os.environ[mpi])
     missing = [n for n in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if n not in os.environ]
     if missing:
         raise LTBenchError(

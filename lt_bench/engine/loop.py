@@ -6,12 +6,14 @@ for the device. Here the loss is summed on the device and read once per logging 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 
+from lt_bench.data.batch import Batch
 from lt_bench.errors import LTBenchError
 from lt_bench.registry import LOOPS
 from lt_bench.seeding import derive_seed
@@ -26,6 +28,7 @@ class StageOneLoop(BaseLoop):
         dataloader: an iterable of :class:`lt_bench.data.batch.Batch` with ``set_epoch``.
         max_epochs: E.
         seed: the run's seed; what is random in an epoch depends on (seed, epoch, rank) only.
+        validation: batches of the validation split for a representation that asks for them, or None.
         log_interval: steps between two readings of the loss.
         val_interval: epochs between two validations; 0 for none.
     """
@@ -36,10 +39,12 @@ class StageOneLoop(BaseLoop):
         dataloader: Any,
         max_epochs: int,
         seed: int,
+        validation: Iterable[Batch] | None = None,
         log_interval: int = 50,
         val_interval: int = 0,
     ) -> None:
         super().__init__(runner, dataloader)
+        self.validation = validation
         self.max_epochs = max_epochs
         self.max_iters = max_epochs * len(self.dataloader)
         self.seed = seed
@@ -107,6 +112,10 @@ class StageOneLoop(BaseLoop):
             runner.call_hook("after_train_iter", batch_idx=index, data_batch=batch, outputs=outputs)
             self._iter += 1
         runner.message_hub.update_info("epoch_loss", float(total) / steps)
+        model.eval()
+        with torch.no_grad():
+            model.objective.end_epoch(model, self.validation)
+        model.train()
         runner.call_hook("after_train_epoch")
         self._epoch += 1
 

@@ -7,11 +7,12 @@ written last and says that the stage is finished.
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,10 @@ from lt_bench.engine.clock import PeakMemory, StageClock
 from lt_bench.engine.data import evaluation_loader, training_loader
 from lt_bench.engine.loop import StageOneLoop
 from lt_bench.engine.progress import ProgressHook
+from lt_bench.engine.provenance import Provenance
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.metric import ShotMetric
-from lt_bench.files import write_atomically
+from lt_bench.files import sweep, write_atomically
 from lt_bench.method import FollowingClassifier, Representation, TrailFollower
 from lt_bench.models.stage_one import Numerics, StageOneModel, build_backbone
 from lt_bench.registry import METHODS
@@ -136,12 +138,33 @@ def build_model(stage: StageOne) -> StageOneModel:
         raise LTBenchError(
             f"model.feature_dim is missing: say how many channels {model_cfg['backbone']['type']} ends in"
         )
-    return StageOneModel(
+    model = StageOneModel(
         backbone,
         representation.build_head(int(dim)),
         representation,
         numerics_of(stage.config),
     )
+    representation.attach(model)
+    return model
+
+
+def finished_model(stage: StageOne, device: torch.device) -> tuple[StageOneModel, dict[str, Any]]:
+    """The model of a finished stage 1, frozen and in eval mode, and the checkpoint it is from.
+
+    Raises:
+        LTBenchError: the artefact is missing or damaged.
+    """
+    checkpoint = stage.final_checkpoint()
+    model = build_model(stage)
+    try:
+        model.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        raise LTBenchError(
+            f"the checkpoint in {stage.folder} does not fit its config's model; delete that folder and "
+            "train again"
+        ) from error
+    # Batch statistics of a frozen backbone stay those of stage 1.
+    return model.to(device).eval().requires_grad_(False), checkpoint
 
 
 def build_representation(config: dict[str, Any], task: Task) -> Representation:
@@ -179,20 +202,26 @@ def train(
     stage: StageOne,
     *,
     following: Mapping[str, FollowingClassifier],
+    plans: Collection[BacktrackPlan],
     resume: bool,
     force: bool,
     launcher: str,
     console: Console,
+    code: dict[str, Any],
+    teachers: Mapping[str, StageOne] | None = None,
 ) -> dict[str, Any]:
     """Train stage 1 and the classifiers that follow it; the caller holds the folder's lock.
 
     Args:
         stage: what to train.
         following: classifiers that want every epoch, by :func:`follower_name`.
-        resume: go on from the last checkpoint.
-        force: throw away what an earlier, unfinished call left.
+        plans: whose trails the last checkpoint shall hold, for classifiers that come after the training.
+        resume: go on from the last checkpoint, where there is one.
+        force: throw away what an earlier, unfinished call left, unless ``resume`` is given too.
         launcher: MMEngine's launcher.
         console: where progress goes.
+        code: version of the running code.
+        teachers: the finished stage 1s that the representation learns from, by its names for them.
 
     Returns:
         The manifest.
@@ -202,36 +231,55 @@ def train(
             the loss is not finite; the folder cannot be written.
     """
     allow_logs_in_checkpoints()
-    checkpoint = None if force else latest_checkpoint(stage.folder)
+    checkpoint = latest_checkpoint(stage.folder) if resume or not force else None
     if checkpoint is not None and not resume:
         raise LTBenchError(
             f"an unfinished stage 1 lies in {stage.folder} ({checkpoint.name}); "
             "give --resume to go on, or --force to start over"
         )
-    if force:
-        if get_rank() == 0:
+    if resume and checkpoint is None:
+        console.print(
+            f"stage 1 {stage.identity}: no checkpoint in {stage.folder}, training from the first epoch",
+            soft_wrap=True,
+        )
+    if get_rank() == 0:
+        sweep(stage.folder)
+        sweep(stage.folder / "snapshots")
+        if force and not resume:
             _clear(stage.folder)
-        barrier()
+    barrier()
     model = build_model(stage)
     device = torch.device(get_device())
+    if teachers:
+        model.to(device)
+        batches: dict[str, Any] = {
+            split: evaluation_loader(stage.data, stage.config, split, device)
+            for split in stage.data.splits()
+            if split != "test"
+        }
+        models = {name: finished_model(teacher, device)[0] for name, teacher in teachers.items()}
+        representation_of(model).learn_from(models, batches)
     dim = feature_dim(model, stage.config)
     followers: dict[str, TrailFollower] = {
         name: method.follower(feature_dim=dim, epochs=stage.epochs, seed=stage.seed, device=device)
         for name, method in following.items()
     }
-    capture = capture_of(stage.config, model)
-    clock = StageClock()
+    capture = capture_of(stage.config, representation_of(model))
+    clock = StageClock(PeakMemory(device))
     progress = ProgressHook(console, f"stage 1 {stage.identity}")
-    hooks: list[Any] = [progress, clock]
+    provenance = Provenance(code)
+    hooks: list[Any] = [progress, clock, provenance]
+    recorder: SnapshotRecorder | None = None
     if capture != "none":
-        hooks.insert(0, _snapshot_hook(stage, capture, followers, dim, device))
-    elif followers:
+        hook = _snapshot_hook(stage, capture, followers, {*plans, default_plan(stage.task)}, dim, device)
+        recorder = hook.recorder
+        hooks.insert(0, hook)
+    elif plans:
         raise LTBenchError(
-            "a classifier that follows stage 1's snapshots is asked for, and snapshots.capture is 'none'; "
+            "a classifier that needs stage 1's snapshots is asked for, and snapshots.capture is 'none'; "
             "set it to 'training_forward' or 'epoch_end'"
         )
     runner = _runner(stage, model, device, hooks, checkpoint, launcher)
-    memory = PeakMemory(device)
     try:
         runner.train()
     finally:
@@ -242,8 +290,10 @@ def train(
         "recipe": stage.config["stage1"]["recipe"],
         "seconds": round(clock.seconds, 3),
         "resumed": checkpoint is not None,
-        "peak_memory_bytes": memory.read(),
+        "follower_seconds": sum(recorder.seconds.values()) if recorder else 0.0,
+        "peak_memory_bytes": clock.memory.read(),
         "world_size": get_world_size(),
+        "trained_by": provenance.calls,
         "final_loss": runner.message_hub.get_info("epoch_loss"),
         "snapshots": {**stage.config["snapshots"], "capture": capture},
     }
@@ -256,13 +306,13 @@ def _snapshot_hook(
     stage: StageOne,
     capture: str,
     followers: dict[str, TrailFollower],
+    plans: set[BacktrackPlan],
     dim: int,
     device: torch.device,
 ) -> SnapshotHook:
     settings = stage.config["snapshots"]
     dtype: torch.dtype = getattr(torch, settings["dtype"])
     store = stage.store() if settings["keep"] else None
-    plans = {default_plan(stage.task), *(follower.plan for follower in followers.values())}
     recorder = SnapshotRecorder(
         {plan: Trail(plan, dim, dtype, device) for plan in plans},
         followers,
@@ -286,7 +336,10 @@ def _snapshot_hook(
         SnapshotBuffer(stage.data.train.labels, stage.task.num_classes, dim, dtype, device),
         recorder,
         capture,
-        evaluation_loader(stage.data, stage.config, "train", device) if capture == "epoch_end" else None,
+        settings["dtype"],
+        evaluation_loader(stage.data, stage.config, "train", device, distributed=True)
+        if capture == "epoch_end"
+        else None,
         catch_up,
     )
 
@@ -298,13 +351,12 @@ def representation_of(model: StageOneModel) -> Representation:
     return model.objective
 
 
-def capture_of(config: dict[str, Any], model: StageOneModel) -> str:
+def capture_of(config: dict[str, Any], representation: Representation) -> str:
     """How snapshots are taken: as the config says, or at the end of an epoch where its way cannot be.
 
     The training forward gives a snapshot only if it shows every image once an epoch, as it is.
     """
     asked = str(config["snapshots"]["capture"])
-    representation = representation_of(model)
     whole = representation.sampler["type"] == "instance" and representation.capture == asked
     return "epoch_end" if asked == "training_forward" and not whole else asked
 
@@ -342,7 +394,9 @@ def _runner(
             "device_ids": None,
             "broadcast_buffers": False,
         }
-    val = evaluation_loader(stage.data, config, "val", device) if runtime["val_interval"] else None
+    val = None
+    if runtime["val_interval"]:
+        val = evaluation_loader(stage.data, config, "val", device, distributed=True)
     metric = {"type": ShotMetric, "counts": stage.task.counts, "convention": stage.task.convention}
     return FileLogRunner(
         val_dataloader=val,
@@ -355,6 +409,7 @@ def _runner(
             "type": StageOneLoop,
             "max_epochs": stage.epochs,
             "seed": stage.seed,
+            "validation": evaluation_loader(stage.data, config, "val", device),
             "log_interval": runtime["log_interval"],
             "val_interval": runtime["val_interval"],
         },
@@ -373,7 +428,8 @@ def _runner(
         load_from=str(checkpoint) if checkpoint else None,
         resume=checkpoint is not None,
         launcher=launcher,
-        visualizer=dict(runtime["visualizer"]),
+        # The runner writes into it.
+        visualizer=copy.deepcopy(runtime["visualizer"]),
         randomness={"seed": derive_seed(stage.seed, "runner") % 2**31},
         # MMEngine keeps its loggers by name for the life of the process.
         experiment_name=f"stage1_{stage.identity}_{time.time_ns()}",
@@ -398,4 +454,5 @@ def _clear(folder: Path) -> None:
     for path in saved_epochs(folder).values():
         path.unlink()
     (folder / MANIFEST).unlink(missing_ok=True)
-    shutil.rmtree(folder / "snapshots", ignore_errors=True)
+    if (folder / "snapshots").is_dir():
+        shutil.rmtree(folder / "snapshots")

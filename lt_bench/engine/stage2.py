@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +13,10 @@ from mmengine.device import get_device
 from torch import Tensor, nn
 
 from lt_bench.data.batch import Batch
+from lt_bench.data.loader import build_loader
+from lt_bench.data.samplers import EpochSampler
 from lt_bench.engine.data import evaluation_loader, training_loader
-from lt_bench.engine.stage1 import StageOne, build_model, feature_dim, follower_name
+from lt_bench.engine.stage1 import StageOne, feature_dim, finished_model, follower_name
 from lt_bench.errors import LTBenchError
 from lt_bench.method import (
     Classifier,
@@ -46,25 +49,21 @@ class FrozenRepresentation(TrainedRepresentation):
         self.seed = stage.seed
         self.epochs = stage.epochs
         self.device = torch.device(get_device())
-        checkpoint = stage.final_checkpoint()
+        self.model, checkpoint = finished_model(stage, self.device)
         self._snapshots: dict[str, Any] | None = checkpoint.get("snapshots")
-        self.model: StageOneModel = build_model(stage)
-        try:
-            self.model.load_state_dict(checkpoint["state_dict"])
-        except RuntimeError as error:
-            raise LTBenchError(
-                f"the checkpoint in {stage.folder} does not fit its config's model; train again with --force"
-            ) from error
-        # Batch statistics of a frozen backbone stay those of stage 1.
-        self.model.to(self.device).eval().requires_grad_(False)
+        self._follower_seconds: dict[str, float] = checkpoint["meta"].get("follower_seconds", {})
         self.feature_dim = feature_dim(self.model, stage.config)
         self.head: nn.Module = self.model.head
         self._features: dict[str, Features | None] = {}
+        # What making each split's features took.
+        self.seconds: dict[str, float] = {}
 
     def features(self, split: str) -> Features | None:
         """See the base class."""
         if split not in self._features:
+            started = time.perf_counter()
             self._features[split] = self.features_by(self.model, split)
+            self.seconds[split] = time.perf_counter() - started
         return self._features[split]
 
     @torch.no_grad()
@@ -95,6 +94,35 @@ class FrozenRepresentation(TrainedRepresentation):
             distributed=False,
         )
         return LoaderEpochs(loader)
+
+    @torch.no_grad()
+    def augmented_features(self, split: str, views: int) -> tuple[Tensor, Tensor] | None:
+        """See the base class."""
+        if views < 1:
+            raise LTBenchError(f"augmented features are of 1 view or more, got {views}")
+        part = self.stage.data.splits().get(split)
+        if part is None:
+            return None
+        config = self.stage.config
+        seed = derive_seed(self.seed, "views")
+        loader = build_loader(
+            part,
+            sampler=InOrder(
+                len(part), batch_size=config["runtime"]["eval_batch_size"], views=views, seed=seed
+            ),
+            transforms=config["train_transforms"],
+            device=self.device,
+            seed=seed,
+            channels_last=bool(config["stage1"]["numerics"].get("channels_last", False)),
+            workers=config["runtime"]["workers"],
+        )
+        # A view is an epoch: augmentation depends on (seed, epoch).
+        epochs = LoaderEpochs(loader)
+        drawn = [
+            torch.cat([self.model.features(batch.images) for batch in epochs.epoch(view)])
+            for view in range(1, views + 1)
+        ]
+        return torch.stack(drawn, dim=1), part.labels.to(self.device)
 
     def model_copy(self) -> StageOneModel:
         """See the base class."""
@@ -136,10 +164,14 @@ class FrozenRepresentation(TrainedRepresentation):
             raise LTBenchError(
                 f"this classifier needs the snapshots of epochs {first} to {last}, and stage 1 in "
                 f"{self.stage.folder} lacks {len(missing)} of them (the first is {missing[0]}); "
-                "train again with --force and snapshots.keep='all', or name this config in the call "
-                "that trains stage 1"
+                "delete that folder and train again with snapshots.keep='all', or with this config named in "
+                "the call that trains stage 1"
             )
         return store
+
+    def follower_seconds(self, name: str) -> float:
+        """What a classifier that followed the training took of it; 0 for one that did not."""
+        return float(self._follower_seconds.get(name, 0.0))
 
     def follower_state(self, name: str) -> dict[str, Any] | None:
         """The state of a classifier that followed the training, or None."""
@@ -149,14 +181,36 @@ class FrozenRepresentation(TrainedRepresentation):
         if self._snapshots is None:
             raise LTBenchError(
                 f"this classifier needs snapshots, and stage 1 in {self.stage.folder} took none "
-                "(snapshots.capture is 'none'); set another capture and train again with --force"
+                "(snapshots.capture was 'none'); set another capture, delete that folder and train again"
             )
         return self._snapshots
+
+
+class InOrder(EpochSampler):
+    """Every image of a split once an epoch, in order; a class may be without one.
+
+    Args:
+        count: n, images of the split.
+        batch_size: images a batch.
+        views: epochs that will be asked for.
+        seed: of the augmentation.
+    """
+
+    def __init__(self, count: int, *, batch_size: int, views: int, seed: int) -> None:
+        # Classes play no part in the order: one stands for all.
+        labels = torch.zeros(count, dtype=torch.int64)
+        super().__init__(labels, num_classes=1, batch_size=batch_size, seed=seed, epochs=views)
+
+    def epoch_indices(self, epoch: int) -> Tensor:
+        """(n,) int64, 0 to n - 1."""
+        return torch.arange(self.draws)
 
 
 @dataclass
 class LoaderEpochs:
     """Batches of augmented training images, epoch by epoch.
+
+    Where stage 1 trains on several views of an image (``batch_views``), a batch has the first view only.
 
     Attributes:
         loader: what gives them.
@@ -165,9 +219,10 @@ class LoaderEpochs:
     loader: Any
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Batches of epoch ``epoch`` (from 1)."""
+        """Batches of epoch ``epoch`` (from 1), images (B, C, H, W)."""
         self.loader.set_epoch(epoch - 1)
-        yield from self.loader
+        for batch in self.loader:
+            yield batch._replace(images=batch.images[:, 0]) if batch.images.dim() == 5 else batch
 
     def __len__(self) -> int:
         """Batches an epoch."""

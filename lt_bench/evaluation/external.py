@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def _from_npz(file: Path) -> np.ndarray:
                     f"(n,), got {sorted(archive.files)}"
                 )
             values = archive[names[0]]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise LTBenchError(
             f"{file} cannot be read as .npz: {error}; save it again with numpy.savez"
         ) from error

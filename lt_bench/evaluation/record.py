@@ -57,7 +57,8 @@ class RunRecord:
         config: the fully resolved config.
         selected: hyper-parameters that were selected, e.g. ``{'tau': 0.7}``.
         stage1: ``identity``, ``epochs`` that were run, ``recipe`` (its label) and the
-            ``recipe_epochs`` that the recipe asks for; None for external predictions.
+            ``recipe_epochs`` that the recipe asks for, ``world_size`` and ``trained_by`` (the code's
+            versions, as ``code`` has them, of every call that trained it); None for external predictions.
         scores: the scores on the test split, in percent.
         stage_seconds: seconds that each stage took.
         peak_memory_bytes: peak of the device's (or the process's) memory; None if not measured.

@@ -68,6 +68,8 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "stage1.epochs": (int,),
     "stage1.recipe": (str,),
     "stage1.recipe_epochs": (int,),
+    "stage1.world_size": (int, _NULL),
+    "stage1.trained_by": (list, _NULL),
     "scores": (dict,),
     "scores.convention": (str,),
     "scores.overall": (float,),
@@ -90,6 +92,9 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "environment": (dict,),
     "created": (str,),
 }
+
+# Fields that a record may lack: they came after the first records of this layout.
+OPTIONAL = ("stage1.world_size", "stage1.trained_by")
 
 # Objects whose keys are free; all others hold exactly the keys that FIELDS lists.
 _OPEN = (
@@ -134,6 +139,8 @@ def _layout_faults(content: dict[str, Any]) -> Iterator[str]:
     for name, types in FIELDS.items():
         parent, _, last = name.rpartition(".")
         if parent not in objects:  # an optional object that is null
+            continue
+        if last not in objects[parent] and name in OPTIONAL:
             continue
         if last not in objects[parent]:
             yield f"field {name!r} is missing"

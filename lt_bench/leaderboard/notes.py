@@ -15,6 +15,9 @@ from lt_bench.leaderboard.consistency import TOLERANCE, disagreements
 from lt_bench.leaderboard.spec import Section
 from lt_bench.leaderboard.table import EXTERNAL, TableRow
 
+# Rows that a note names one by one where they are the most of a table.
+MOST_NAMED = 12
+
 
 def section_notes(
     section: Section,
@@ -48,15 +51,22 @@ def misfits(section: Section, record: RunRecord) -> dict[str, Any]:
 def _stated(said: Iterable[tuple[str, str]]) -> str:
     """What rows say of one matter: once if all agree, else each statement with who says it.
 
+    What most rows of a long table say is said of "all other rows".
+
     Args:
         said: (statement, label of the row), in the order of rows.
     """
     who: dict[str, dict[str, None]] = {}
     for text, label in said:
         who.setdefault(text, {})[label] = None
-    if len(who) == 1:
-        return next(iter(who))
-    return "; ".join(f"{text} ({', '.join(labels)})" for text, labels in who.items())
+    if len(who) < 2:
+        return "".join(who)
+    most = max(who, key=lambda text: len(who[text]))
+    spared = most if len(who[most]) > MOST_NAMED else None
+    return "; ".join(
+        f"{text} ({'all other rows' if text == spared else ', '.join(labels)})"
+        for text, labels in who.items()
+    )
 
 
 def _measured_notes(rows: Sequence[TableRow]) -> list[str]:

@@ -21,7 +21,7 @@ def linear_head(dim: int, num_classes: int, seed: int) -> nn.Linear:
         seed: seed of the draw; the global generator is left as it was.
     """
     generator = torch.Generator().manual_seed(seed)
-    head = nn.Linear(dim, num_classes)
+    head = nn.utils.skip_init(nn.Linear, dim, num_classes)
     bound = 1 / math.sqrt(dim)
     with torch.no_grad():
         head.weight.uniform_(-bound, bound, generator=generator)

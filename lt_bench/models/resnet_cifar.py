@@ -20,9 +20,10 @@ class OptionABlock(nn.Module):
         channels_in: input channels.
         channels_out: output channels.
         stride: stride of the first convolution.
+        last_relu: end in the activation, as every block of the paper does.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, stride: int, last_relu: bool = True) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels_out)
@@ -30,6 +31,7 @@ class OptionABlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels_out)
         self.stride = stride
         self.padding = channels_out - channels_in
+        self.last_relu = last_relu
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels_in, H, W) -> (B, channels_out, H/stride, W/stride)."""
@@ -41,7 +43,8 @@ class OptionABlock(nn.Module):
                 x[:, :, :: self.stride, :: self.stride],
                 (0, 0, 0, 0, before, self.padding - before),
             )
-        return F.relu(out + x, inplace=True)
+        out = out + x
+        return F.relu(out, inplace=True) if self.last_relu else out
 
 
 @MODELS.register_module("cifar_resnet")
@@ -52,12 +55,16 @@ class CifarResNet(nn.Module):
         depth: 6n + 2: 20, 32, 44, 56, 110.
         width: channels of the first stage.
         in_channels: channels of the images.
+        last_relu: the activation of the last block; off where features shall have both signs, as a
+            cosine classifier wants (Gidaris and Komodakis 2018).
 
     Raises:
         LTBenchError: ``depth`` is not 6n + 2.
     """
 
-    def __init__(self, depth: int = 32, width: int = 16, in_channels: int = 3) -> None:
+    def __init__(
+        self, depth: int = 32, width: int = 16, in_channels: int = 3, last_relu: bool = True
+    ) -> None:
         super().__init__()
         if depth < 8 or (depth - 2) % 6:
             raise LTBenchError(f"cifar_resnet expects a depth of 6n + 2 (20, 32, 44, ...), got {depth}")
@@ -70,7 +77,9 @@ class CifarResNet(nn.Module):
         for stage in range(3):
             for index in range(blocks):
                 out = width * 2**stage
-                layers.append(OptionABlock(channels, out, 2 if stage and not index else 1))
+                last = stage == 2 and index == blocks - 1
+                stride = 2 if stage and not index else 1
+                layers.append(OptionABlock(channels, out, stride, last_relu or not last))
                 channels = out
         self.blocks = nn.Sequential(*layers)
         for module in self.modules():

@@ -14,9 +14,11 @@ class SmallConvNet(nn.Module):
     Args:
         in_channels: channels of the images.
         width: channels of the first layer; the features have 4 * width dimensions.
+        last_relu: the activation after the last layer; off where features shall have both signs, as a
+            cosine classifier wants (Gidaris and Komodakis 2018).
     """
 
-    def __init__(self, in_channels: int = 1, width: int = 16) -> None:
+    def __init__(self, in_channels: int = 1, width: int = 16, last_relu: bool = True) -> None:
         super().__init__()
         self.feature_dim = 4 * width
         layers: list[nn.Module] = []
@@ -28,7 +30,7 @@ class SmallConvNet(nn.Module):
                 nn.ReLU(inplace=True),
             ]
             channels = out
-        self.layers = nn.Sequential(*layers)
+        self.layers = nn.Sequential(*(layers if last_relu else layers[:-1]))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

@@ -243,10 +243,14 @@ def _gather_aligned(
                 continue
             value = work[: end - start].copy_(block)
             by_group = value.view(-1, size, dim)
-            if scale is not None:
-                by_group.mul_(scale.expand(len(by_group), dim)[:, None])
-            if shift is not None:
-                by_group.add_(shift.expand(len(by_group), dim)[:, None])
+            wide_of = [None if x is None else x.expand(len(by_group), dim)[:, None] for x in (scale, shift)]
+            if wide_of[0] is not None and wide_of[1] is not None:
+                # One pass over the chunk in the place of two.
+                torch.addcmul(wide_of[1], by_group, wide_of[0], out=by_group)
+            elif wide_of[0] is not None:
+                by_group.mul_(wide_of[0])
+            elif wide_of[1] is not None:
+                by_group.add_(wide_of[1])
             block.copy_(value)
         first += total
     return classes

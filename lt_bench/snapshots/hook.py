@@ -32,6 +32,7 @@ class SnapshotHook(Hook):
         buffer: (N, d) storage.
         recorder: what is done with a snapshot.
         capture: ``training_forward`` or ``epoch_end``.
+        dtype: of the snapshots; what a checkpoint took otherwise is refused on resume.
         epoch_end_batches: batches with ``images`` and ``indices`` of every training image, not
             augmented; needed for ``epoch_end``.
         catch_up: called on resume with the names of followers and trails that the checkpoint does
@@ -48,6 +49,7 @@ class SnapshotHook(Hook):
         buffer: SnapshotBuffer,
         recorder: SnapshotRecorder,
         capture: str = "training_forward",
+        dtype: str = "float32",
         epoch_end_batches: Iterable[Any] | None = None,
         catch_up: Callable[[set[str], int], None] | None = None,
     ) -> None:
@@ -56,6 +58,7 @@ class SnapshotHook(Hook):
         self.buffer = buffer
         self.recorder = recorder
         self.capture = capture
+        self.settings = {"capture": capture, "dtype": dtype}
         self.epoch_end_batches = epoch_end_batches
         self.catch_up = catch_up
         self._indices: Tensor | None = None
@@ -104,12 +107,20 @@ class SnapshotHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Trails and followers travel in the checkpoint."""
-        checkpoint["snapshots"] = self.recorder.state_dict()
+        checkpoint["snapshots"] = {**self.recorder.state_dict(), "settings": self.settings}
+        checkpoint["meta"]["follower_seconds"] = dict(self.recorder.seconds)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Go on with the checkpoint's trails and followers."""
         done = int(checkpoint["meta"]["epoch"])
+        taken = checkpoint.get("snapshots", {"settings": "none"})["settings"]
+        if taken != self.settings:
+            raise LTBenchError(
+                f"the checkpoint of epoch {done} took its snapshots with {taken}, this config asks for "
+                f"{self.settings}; resume with the settings of before, or start over with --force"
+            )
         missing = self.recorder.load_state_dict(checkpoint["snapshots"])
+        self.recorder.seconds.update(checkpoint["meta"]["follower_seconds"])
         if self.recorder.store is not None:
             self.recorder.store.truncate_after(done)
         if missing:

@@ -6,6 +6,7 @@ follower the same sequence.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -52,6 +53,8 @@ class SnapshotRecorder:
         self.followers = dict(followers or {})
         self.store = store
         self.last: Snapshot | None = None
+        # What each follower took of stage 1's time.
+        self.seconds = dict.fromkeys(self.followers, 0.0)
 
     def end_epoch(self, snapshot: Snapshot, *, last: bool = False) -> None:
         """Show ``snapshot`` to the followers, then keep it.
@@ -61,8 +64,10 @@ class SnapshotRecorder:
             last: whether stage 1 ends here; then the trails stay as they were before Z^E, which is
                 what A^E is made from.
         """
-        for follower in self.followers.values():
+        for name, follower in self.followers.items():
+            started = time.perf_counter()
             follower.observe(snapshot, self.trails[follower.plan])
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
         if self.store is not None:
             self.store.write(snapshot)
         if last:

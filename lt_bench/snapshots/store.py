@@ -14,11 +14,11 @@ from typing import Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 
 from lt_bench.errors import LTBenchError
-from lt_bench.files import write_atomically
+from lt_bench.files import replacing
 from lt_bench.snapshots.snapshot import Snapshot, count_classes, labels_digest
 
 _FORMAT = "lt-bench snapshot 1"
@@ -89,7 +89,9 @@ class SnapshotStore:
             )
         tensors = {name: getattr(snapshot, name).detach().to("cpu").contiguous() for name in _TENSORS}
         header = self._header(snapshot.epoch) | {"sha256": _content_digest(tensors)}
-        path = write_atomically(self.path(snapshot.epoch), save(tensors, header))
+        path = self.path(snapshot.epoch)
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, header)
         if self.keep != "all":
             for epoch in self.epochs():
                 if epoch <= snapshot.epoch - int(self.keep):

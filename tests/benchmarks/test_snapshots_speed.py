@@ -1,9 +1,10 @@
 """What snapshots cost: assembling A^e against a plain copy, capturing against a training step.
 
 ``test_assembly_against_a_copy``   A^e at the size of iNaturalist 2018: 8,142 classes, 437,513 images,
-    842 / 4,076 / 3,224 of them many / medium / few, 2048-d float16. ``ratio`` is the assembly's median
-    time over that of ``out.copy_(src)`` of the same bytes, the two run in turn; the goal is at most 3. Both
-    write to memory that exists already. Assembly includes drawing the surplus.
+    842 / 4,076 / 3,224 of them many / medium / few, 2048-d float16. ``ratio`` is the assembly's time
+    over that of ``out.copy_(src)`` of the same bytes, the two run in turn; the goal is at most 3. Both write
+    to memory that exists already; how fast that is copied depends on where it lies, so every round has a new
+    ``out`` and ``src``, and the median of the rounds' ratios is taken. Assembly includes drawing the surplus.
 ``test_capture_against_training``  An epoch of ImageNet-LT's shape: 115,846 images, batches of 512, 512-d
     float32. ``ratio`` is the time of all captures over that of all training steps (ResNet-10, 224 px, SGD);
     the goal is at most 0.01. The step is measured with ``step_images`` images and multiplied up to 512, which
@@ -110,32 +111,36 @@ def test_assembly_against_a_copy(benchmark, alignment: str) -> None:
     dim = 2048
     snapshot, trail = filled_trail(counts, dim, torch.float16)
     n_b = trail.plan.n_b
-    out = torch.zeros(len(counts) * n_b, dim, dtype=torch.float16, device=DEVICE)
-    source = some_features(len(out), dim, torch.float16)
     generator = torch.Generator(DEVICE).manual_seed(0)
-
-    def made() -> None:
-        assemble(snapshot, trail, alignment=alignment, generator=generator, out=out)
-
+    memory: dict[str, Tensor] = {}
     copies: list[float] = []
     assemblies: list[float] = []
 
+    def made() -> None:
+        assemble(snapshot, trail, alignment=alignment, generator=generator, out=memory["out"])
+
     def copy_in_turn() -> None:
-        copies.append(seconds(lambda: out.copy_(source)))
+        memory.clear()
+        memory["source"] = some_features(len(counts) * n_b, dim, torch.float16)
+        memory["out"] = torch.zeros_like(memory["source"])
+        memory["out"].copy_(memory["source"])
+        copies.append(seconds(lambda: memory["out"].copy_(memory["source"])))
 
     benchmark.pedantic(
-        lambda: assemblies.append(seconds(made)), setup=copy_in_turn, rounds=7, warmup_rounds=1
+        lambda: assemblies.append(seconds(made)), setup=copy_in_turn, rounds=9, warmup_rounds=1
     )
     assert len(assemblies) == len(copies)
+    ratios = sorted(a / c for a, c in zip(assemblies[1:], copies[1:], strict=True))
     copy, assembly = statistics.median(copies[1:]), statistics.median(assemblies[1:])
     benchmark.extra_info.update(
-        ratio=assembly / copy,
-        ratio_of_best=min(assemblies[1:]) / min(copies[1:]),
+        ratio=statistics.median(ratios),
+        ratio_from=ratios[0],
+        ratio_to=ratios[-1],
         goal=3.0,
         copy_seconds=copy,
         assembly_seconds=assembly,
-        gigabytes=out.numel() * out.element_size() / 1e9,
-        aligned_share=1 - float((counts.clamp(max=n_b)).sum()) / len(out),
+        gigabytes=len(counts) * n_b * dim * 2 / 1e9,
+        aligned_share=1 - float((counts.clamp(max=n_b)).sum()) / (len(counts) * n_b),
         classes=len(counts),
         samples=int(counts.sum()),
         n_b=n_b,

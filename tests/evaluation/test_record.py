@@ -26,7 +26,7 @@ from lt_bench.evaluation.record import (
     serialise,
     write_record,
 )
-from lt_bench.evaluation.record_schema import FIELDS
+from lt_bench.evaluation.record_schema import FIELDS, OPTIONAL
 
 MISSING = object()
 
@@ -232,7 +232,15 @@ def test_each_fault_is_one_sentence_that_names_the_field(record, values, message
     assert "\n" not in sentence
 
 
-@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_a_record_from_before_a_field_came_is_read(record, name):
+    content = record.to_dict()
+    for parent, last in [name.split(".")]:
+        content[parent].pop(last, None)
+    assert RunRecord.from_dict(content).to_dict() == content
+
+
+@pytest.mark.parametrize("name", [name for name in FIELDS if name not in OPTIONAL])
 def test_no_field_may_be_missing(record, name):
     content = changed(record, **{name.replace(".", "__"): MISSING})
     if name == "schema_version":

@@ -39,8 +39,10 @@ def test_digits_board_is_whole() -> None:
     assert len(seeds) >= 11 and all(found == {0, 1, 2, 3, 4} for found in seeds.values())
 
 
-def test_readme_shows_the_digits_board() -> None:
-    readme = (ROOT / "README.md").read_text().splitlines()
-    board = [line for line in (BOARDS / "digits_lt.md").read_text().splitlines() if line.startswith("|")]
-    assert len(board) > 10
-    assert [line for line in board if line not in readme] == []
+@pytest.mark.parametrize("name", ["digits_lt", "cifar100_lt"])
+def test_what_readme_shows_of_a_board_is_on_it(name: str) -> None:
+    readme = (ROOT / "README.md").read_text().split(f"<!-- {name} -->")
+    shown = [line for line in readme[1].splitlines() if line.startswith("|")]
+    board = (BOARDS / f"{name}.md").read_text().splitlines()
+    assert len(shown) > 10
+    assert [line for line in shown if line not in board] == []

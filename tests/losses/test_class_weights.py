@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lt_bench.deferred import has_switched, switch_epoch
 from lt_bench.errors import LTBenchError
 from lt_bench.losses.class_weights import effective_number_weights
-from lt_bench.losses.deferred import switch_epoch
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.9, 0.999, 0.9999])
@@ -38,6 +38,13 @@ def test_the_switch_scales_with_the_schedule(epochs: int, fraction: float, last:
     assert switch_epoch(epochs, fraction) == last
 
 
-def test_a_fraction_is_a_fraction() -> None:
+def test_the_epoch_after_the_last_one_before_the_switch_is_behind_it() -> None:
+    behind = [epoch for epoch in range(1, 201) if has_switched(epoch, 200, 0.8)]
+    assert behind == list(range(161, 201))
+    assert not has_switched(7, 7, 1.0) and has_switched(1, 7, 0.0)
+
+
+@pytest.mark.parametrize("fraction", [160, -0.1, float("nan"), "0.8", True])
+def test_a_fraction_is_a_fraction(fraction: float) -> None:
     with pytest.raises(LTBenchError, match="in 0 to 1"):
-        switch_epoch(200, 160)
+        switch_epoch(200, fraction)

@@ -119,11 +119,15 @@ def test_tau_is_chosen_on_validation_only() -> None:
 
 def test_tau_without_a_split_or_a_weight_says_what_to_do() -> None:
     with pytest.raises(LTBenchError, match=r"classifier\.tau=1\.0"):
-        build("tau_norm").fit(stage(linear_head(DIM, CLASSES, 0)))
+        build("tau_norm").check(splits={"train", "test"}, epochs=3)
+    build("tau_norm").check(splits={"train", "val", "test"}, epochs=3)
+    build("tau_norm", tau=1.0).check(splits={"train", "test"}, epochs=3)
     with pytest.raises(LTBenchError, match="one weight row a class"):
         build("tau_norm").fit(stage(torch.nn.Sequential(), val=split(5, 1)))
     with pytest.raises(LTBenchError, match="'val' or 'test'"):
         build("tau_norm", select_on="train")
+    with pytest.raises(LTBenchError, match="2 or more; got 0"):
+        build("tau_norm", taus=0)
 
 
 def test_ncm_formula() -> None:

@@ -41,7 +41,7 @@ def read_npz(file: Path) -> Sources:
     try:
         with np.load(file, allow_pickle=False) as archive:
             held = {key: archive[key] for key in archive.files}
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())[:160]
         raise LTBenchError(
             f"{file} is no readable npz archive of plain arrays ({reason}); "

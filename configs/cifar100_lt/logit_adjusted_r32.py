@@ -1,0 +1,11 @@
+_base_ = [
+    "../_base_/datasets/cifar100_lt.py",
+    "../_base_/models/cifar_resnet32.py",
+    "../_base_/schedules/cifar_200e.py",
+]
+method = dict(
+    label="Logit adjustment (post hoc)",
+    representation=dict(type="plain"),
+    classifier=dict(type="kept"),
+    prediction=dict(type="logit_adjusted"),
+)

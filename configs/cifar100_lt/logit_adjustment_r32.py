@@ -1,0 +1,10 @@
+_base_ = [
+    "../_base_/datasets/cifar100_lt.py",
+    "../_base_/models/cifar_resnet32.py",
+    "../_base_/schedules/cifar_200e.py",
+]
+method = dict(
+    label="Logit adjustment (loss)",
+    representation=dict(type="logit_adjustment"),
+    classifier=dict(type="kept"),
+)

@@ -1,0 +1,12 @@
+_base_ = [
+    "../_base_/datasets/cifar100_lt.py",
+    "../_base_/models/cifar_resnet32.py",
+    "../_base_/schedules/cifar_200e.py",
+]
+# lr and weight decay of stage 2 are those of the released CIFAR-100-LT config (imbalance 100), which also
+# has 10 epochs, batch 128 and alpha = 1 of mixup.
+method = dict(
+    label="MiSLAS",
+    representation=dict(type="mixup"),
+    classifier=dict(type="mislas", recipe=dict(lr=0.1, weight_decay=2e-4)),
+)

@@ -1,0 +1,10 @@
+_base_ = [
+    "../_base_/datasets/digits_lt.py",
+    "../_base_/models/digits_convnet.py",
+    "../_base_/schedules/digits_60e.py",
+]
+method = dict(
+    label="Square-root sampling",
+    representation=dict(type="plain", sampler=dict(type="square_root")),
+    classifier=dict(type="kept"),
+)

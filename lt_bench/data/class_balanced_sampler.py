@@ -1,0 +1,23 @@
+"""Class-balanced sampling: every class alike, with replacement (Kang et al., 2020, eq. 1 with q = 0).
+
+Beside ``class_aware``, which cycles through classes and images in turn, this one draws independently: it
+is the sampling of re-sampling baselines such as DRS of Cao et al. (LDAM-DRW, NeurIPS 2019), and an epoch
+has N draws, as many as instance sampling.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lt_bench.data.samplers import ClassProbabilitySampler
+from lt_bench.registry import DATA_SAMPLERS
+
+
+@DATA_SAMPLERS.register_module(name="class_balanced")
+class ClassBalancedSampler(ClassProbabilitySampler):
+    """p_j = 1 / C, N draws with replacement."""
+
+    def class_probabilities(self, epoch: int) -> NDArray[np.float64]:
+        """(C,) the same in every epoch."""
+        return np.full(self.num_classes, 1 / self.num_classes)

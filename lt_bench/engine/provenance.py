@@ -1,0 +1,49 @@
+"""Which code and which processes trained a stage 1, over all the calls that it took."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.dist import get_world_size
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from lt_bench.errors import LTBenchError
+from lt_bench.registry import HOOKS
+
+
+@HOOKS.register_module("provenance")
+class Provenance(Hook):
+    """Keeps the code's version of every training call in the checkpoints.
+
+    Batches are shared out and batch norm is taken by rank, so that another number of ranks trains
+    another network: a resume with another one is refused.
+
+    Args:
+        code: version of the running code, as :func:`lt_bench.evaluation.environment.code_version` gives
+            it at the start of the call: while it runs, the checkout may move on.
+    """
+
+    priority = "VERY_HIGH"
+
+    def __init__(self, code: dict[str, Any]) -> None:
+        self.calls = [code]
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Note who trained so far."""
+        checkpoint["meta"]["trained_by"] = self.calls
+        checkpoint["meta"]["world_size"] = get_world_size()
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Go on from the calls before.
+
+        Raises:
+            LTBenchError: the checkpoint is of a training with another number of processes.
+        """
+        meta = checkpoint["meta"]
+        if meta.get("world_size") != get_world_size():
+            raise LTBenchError(
+                f"the checkpoint is of a training on {meta.get('world_size')} processes, this call has "
+                f"{get_world_size()}; resume with as many as before, or start over with --force"
+            )
+        self.calls = [call for call in meta["trained_by"] if call not in self.calls] + self.calls

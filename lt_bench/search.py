@@ -1,0 +1,121 @@
+"""Choosing a method's parameters: one rule for every method, on the validation split.
+
+The rule: every point of the grid is trained and scored on validation with every seed; the point with the
+highest mean of per-class accuracies, averaged over the seeds, is chosen, and of equals the first in the
+grid's order. The test split is not read. What was chosen goes into the config by hand, with the report beside
+the leaderboards as its evidence.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from lt_bench.config import Experiment, load_experiment, portable_dataset
+from lt_bench.engine.stage2 import FrozenRepresentation
+from lt_bench.errors import LTBenchError
+from lt_bench.evaluation.environment import code_version
+from lt_bench.evaluation.record import utc_now
+from lt_bench.evaluation.report import evaluate
+from lt_bench.files import write_atomically
+from lt_bench.run import Settings, fit_job, held, jobs_of, train_group
+
+RULE = (
+    "the highest mean class accuracy on the validation split, averaged over the seeds; "
+    "of equals the first in the grid's order"
+)
+# A search ends in a number for a table only by way of a config: it is bounded to keep it a choice.
+MOST_POINTS = 200
+
+
+def search(
+    config: str,
+    grid: Mapping[str, Sequence[Any]],
+    seeds: Sequence[int],
+    *,
+    options: Mapping[str, Any],
+    work_dir: Path,
+    out: Path,
+    resume: bool,
+    console: Console,
+) -> tuple[dict[str, Any], Path]:
+    """Score every point of a grid on validation and choose.
+
+    Args:
+        config: a config's name or path.
+        grid: values by dotted key of the config.
+        seeds: one run each.
+        options: further overrides, as of ``--cfg-options``.
+        work_dir: folder of stage-1 artefacts; points that share a stage 1 train it once.
+        out: folder of reports.
+        resume: go on with unfinished stages.
+        console: where a person reads.
+
+    Returns:
+        The report and its path, ``<out>/<config name>.json``: ``config``, ``rule``, ``grid``, ``seeds``,
+        ``dataset``, ``points`` (``values``, and ``mean_class`` and ``overall`` in percent by seed),
+        ``chosen``, ``code`` and ``created``.
+
+    Raises:
+        LTBenchError: anything that a person can mend; a dataset without a validation split; a grid of
+            more than :data:`MOST_POINTS` points.
+    """
+    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    if len(points) > MOST_POINTS:
+        raise LTBenchError(f"the grid has {len(points)} points, {MOST_POINTS} are the most; search in steps")
+    experiments = [load_experiment(config, {**options, **point}) for point in points]
+    code = code_version()
+    settings = Settings(work_dir, out, resume=resume)
+    scored: list[dict[str, Any]] = []
+    for number, (point, experiment) in enumerate(zip(points, experiments, strict=True), 1):
+        told = ", ".join(f"{key.removeprefix('method.')}={value}" for key, value in point.items())
+        console.print(f"point {number} of {len(points)}: {told}", soft_wrap=True)
+        scored.append({"values": point, **_on_validation(experiment, seeds, settings, console, code)})
+    means = [math.fsum(point["mean_class"]) / len(seeds) for point in scored]
+    first = experiments[0]
+    report = {
+        "config": first.name,
+        "rule": RULE,
+        "grid": {key: list(values) for key, values in grid.items()},
+        "options": {key: value for key, value in options.items() if not key.startswith("dataset.")},
+        "seeds": list(seeds),
+        "dataset": portable_dataset(first.config["dataset"]),
+        "points": scored,
+        "chosen": points[means.index(max(means))],
+        "code": code,
+        "created": utc_now(),
+    }
+    path = out / f"{first.name}.json"
+    write_atomically(path, json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    return report, path
+
+
+def _on_validation(
+    experiment: Experiment, seeds: Sequence[int], settings: Settings, console: Console, code: dict[str, Any]
+) -> dict[str, list[float]]:
+    """Validation accuracies of one point, by seed."""
+    accuracies: dict[str, list[float]] = {"mean_class": [], "overall": []}
+    for job in jobs_of([experiment], seeds, settings):
+        if job.stage.data.val is None:
+            raise LTBenchError(
+                f"a search chooses on validation, which {job.stage.data.name} lacks; hold out a part of its "
+                "training images (dataset.val_per_class)"
+            )
+        with held([job]):
+            train_group([job], settings, console, code)
+            representation = FrozenRepresentation(job.stage)
+            found = fit_job(job, representation).logits("val")
+        if found is None:
+            raise RuntimeError("a dataset with a validation split has its features")
+        logits, labels = found
+        task = job.stage.task
+        scores = evaluate(logits, labels, task.counts.to(logits.device), task.convention)
+        accuracies["mean_class"].append(scores.mean_class)
+        accuracies["overall"].append(scores.overall)
+    return accuracies

@@ -1,0 +1,57 @@
+"""Balanced Softmax (Ren, Yu, Sheng, Ma, Zhao, Yi and Li, "Balanced Meta-Softmax for Long-Tailed Visual
+Recognition", NeurIPS 2020, theorem 1).
+
+    L = -(1/B) Σ_i log( n_{y_i} e^{z_{i,y_i}} / Σ_j n_j e^{z_ij} ) = (1/B) Σ_i CE(z_i + log n, y_i).
+
+There is nothing to set. At test time the logits z are taken without log n, for a balanced test set.
+
+Of the paper's two parts this is the loss; its meta sampler, which learns class sampling rates on a
+held-out balanced set, is not part of it. A constant added to all logits changes no softmax, so log π,
+π_j = n_j / N, is added instead of log n: the same loss with smaller numbers. It equals the logit-adjusted
+loss of Menon et al. (ICLR 2021) with τ = 1 and has a file of its own because tables list both.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from lt_bench.losses.class_priors import log_prior
+from lt_bench.losses.precision import at_least_float32
+from lt_bench.method import Representation
+from lt_bench.registry import METHODS
+from lt_bench.task import Task
+
+
+def balanced_softmax_loss(logits: Tensor, labels: Tensor, log_prior: Tensor) -> Tensor:
+    """CE(z + log π, y), mean over the batch (Ren et al. 2020, theorem 1).
+
+    Args:
+        logits: (B, C) floating point.
+        labels: (B,) int64.
+        log_prior: (C,) log π_j, or log n_j.
+
+    Returns:
+        () float32, or float64 for float64 logits.
+    """
+    logits = at_least_float32(logits)
+    return F.cross_entropy(logits + log_prior.to(logits.dtype), labels)
+
+
+@METHODS.register_module("balanced_softmax")
+class BalancedSoftmax(Representation):
+    """Stage 1 by the balanced softmax.
+
+    Args:
+        task: the task.
+    """
+
+    log_prior: Tensor
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.register_buffer("log_prior", log_prior(task.counts), persistent=False)
+
+    def criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The balanced softmax loss of logits (B, C) for labels (B,)."""
+        return balanced_softmax_loss(logits, labels, self.log_prior)

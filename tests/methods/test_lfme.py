@@ -1,0 +1,205 @@
+"""LFME against its formulas, slowly; its experts are trained once and taught from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lt_bench.data.batch import Batch
+from lt_bench.errors import LTBenchError
+from lt_bench.registry import METHODS
+from lt_bench.task import Task
+from methods.lfme import group_accuracy, group_distillation, group_weight, instance_weights
+
+COUNTS = torch.tensor([300, 200, 60, 30, 5, 2])
+
+
+def task(counts: torch.Tensor = COUNTS) -> Task:
+    groups = torch.tensor([0 if n > 100 else 1 if n >= 20 else 2 for n in counts.tolist()], dtype=torch.int8)
+    return Task("toy", tuple(map(str, range(len(counts)))), counts, "strict", groups)
+
+
+def draw(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_distillation_formula() -> None:
+    student, expert = 3 * draw(5, 6), 3 * draw(5, 6, seed=1)
+    labels, classes, t = [0, 2, 3, 3, 5], [2, 3], 2.0
+    total = 0.0
+    for i, y in enumerate(labels):
+        if y in classes:
+            p = [math.exp(float(student[i, c]) / t) for c in classes]
+            q = [math.exp(float(expert[i, c]) / t) for c in classes]
+            total += sum(
+                b / sum(q) * math.log((b / sum(q)) / (a / sum(p))) for a, b in zip(p, q, strict=True)
+            )
+    of_group = torch.tensor([y in classes for y in labels])
+    found = group_distillation(student, expert, of_group, torch.tensor(classes), t)
+    assert float(found) == pytest.approx(t * t * total / 5, rel=1e-12)
+    nobody = torch.zeros(5, dtype=torch.bool)
+    assert float(group_distillation(student, expert, nobody, torch.tensor(classes), t)) == 0
+
+
+def test_distillation_gradient_and_extremes() -> None:
+    expert, of_group = draw(4, 5, seed=2), torch.tensor([True, False, True, True])
+    classes = torch.tensor([1, 4])
+    assert torch.autograd.gradcheck(
+        lambda z: group_distillation(z, expert, of_group, classes, 2.0), draw(4, 5).requires_grad_()
+    )
+    for logits in (draw(1, 5) * 1e4, torch.zeros(1, 5), draw(1, 5).bfloat16()):
+        z = logits.clone().requires_grad_()
+        loss = group_distillation(z, -logits, torch.tensor([True]), classes, 2.0)
+        loss.backward()
+        assert torch.isfinite(loss) and torch.isfinite(z.grad).all()
+    one = group_distillation(draw(4, 5), expert, of_group, torch.tensor([3]), 2.0)
+    assert float(one) == 0  # among one class nothing is left to teach
+
+
+@pytest.mark.parametrize(
+    ("student", "expert", "weight"),
+    [
+        (0.0, 0.8, 1),
+        (0.23, 0.8, 1),
+        (0.24, 0.8, 1),
+        (0.5, 0.8, 0.3 / 0.56),
+        (0.8, 0.8, 0),
+        (0.9, 0.8, 0),
+        (0.0, 0.0, 0),
+    ],
+)
+def test_group_weight(student: float, expert: float, weight: float) -> None:
+    found = group_weight(torch.tensor([student]), torch.tensor([expert]))
+    assert float(found) == pytest.approx(weight, abs=1e-6)
+
+
+def test_instance_weights() -> None:
+    confidence = torch.tensor([0.2, 0.9, 0.5, 0.7, 0.7, 0.1], dtype=torch.float64)
+    labels = torch.tensor([0, 0, 0, 1, 1, 2])
+    least = torch.tensor([0.1, 0.5, 1.0], dtype=torch.float64)
+    expected = [0.1, 1.0, 0.1 + 0.9 * (0.3 / 0.7), 1.0, 1.0, 1.0]
+    assert instance_weights(confidence, labels, least).tolist() == pytest.approx(expected)
+
+
+def test_group_accuracy() -> None:
+    groups = torch.tensor([0, 0, 1, 2])
+    labels, predictions = torch.tensor([0, 0, 1, 2, 2]), torch.tensor([0, 1, 1, 3, 2])
+    assert group_accuracy(predictions, labels, groups, 3).tolist() == pytest.approx([2 / 3, 0.5, 0])
+
+
+class Toy:
+    """A model whose features are the images."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        self.weight = weight
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        return images
+
+    def head(self, features: torch.Tensor) -> torch.Tensor:
+        return features @ self.weight
+
+
+def taught() -> tuple[torch.nn.Module, Toy, Batch, Batch]:
+    counts = torch.tensor([4, 3, 2, 1])
+    small = Task("toy", tuple("abcd"), counts, "strict", torch.tensor([2, 2, 2, 2], dtype=torch.int8))
+    method = METHODS.build({"type": "lfme", "task": small})
+    labels = torch.repeat_interleave(torch.arange(4), counts)
+    train = Batch(draw(10, 3, seed=4).float(), labels, torch.arange(10))
+    expert = Toy(draw(3, 4, seed=6).float())
+    images = draw(8, 3, seed=5).float()
+    # The expert is right on six of eight.
+    answers = expert.head(images).argmax(1)
+    answers[6:] = (answers[6:] + 1) % 4
+    val = Batch(images, answers, torch.arange(8))
+    method.learn_from({"the expert": expert}, {"train": [train], "val": [val]})
+    return method, expert, train, val
+
+
+def test_student_loss_and_schedule() -> None:
+    """All classes are few-shot here: one expert, whose group is everything."""
+    method, expert, train, _ = taught()
+    student = Toy(draw(3, 4, seed=7).float())
+    batch = Batch(train.images[[7, 2, 9]], train.labels[[7, 2, 9]], train.indices[[7, 2, 9]])
+    for epoch, pace in ((1, 0.25), (2, 0.5), (4, 1.0), (8, 1.0)):
+        method.start_epoch(epoch, 8)
+        expected = 0.0
+        for i in (7, 2, 9):
+            y = int(train.labels[i])
+            # In the rarest group the least weight is 1: no image of it waits, whatever the pace.
+            v = 1.0 + (1 - 1.0) * pace
+            z, t = student.head(train.images[i]).double(), 2.0
+            p = F.softmax(z / t, 0)
+            e = F.softmax(expert.head(train.images[i]).double() / t, 0)
+            kl = sum(float(e[c]) * math.log(float(e[c]) / float(p[c])) for c in range(4))
+            expected += -v * math.log(float(F.softmax(z, 0)[y])) + t * t * kl
+        assert float(method(student, batch)) == pytest.approx(expected / 3, rel=1e-5)
+
+
+def test_group_weights_follow_validation() -> None:
+    method, expert, _, val = taught()
+    accuracy = float((expert.head(val.images).argmax(1) == val.labels).float().mean())
+    method.end_epoch(expert, [val])
+    # The student is as good as its expert.
+    assert method.weights.tolist() == [0, 0, 0]
+    wrong = Toy(torch.zeros(3, 4))
+    method.end_epoch(wrong, [val])
+    always_first = float((val.labels == 0).float().mean())
+    expected = (
+        1.0 if always_first < 0.3 * accuracy else max(0.0, (accuracy - always_first) / (0.7 * accuracy))
+    )
+    assert float(method.weights[2]) == pytest.approx(min(1.0, expected), abs=1e-6)
+
+
+def test_expert_learns_among_its_own_classes() -> None:
+    method = METHODS.build({"type": "lfme_expert", "task": task(), "classes": [3, 2]})
+    logits, labels = draw(3, 6), torch.tensor([2, 3, 3])
+    expected = 0.0
+    for i, y in enumerate(labels.tolist()):
+        among = [math.exp(float(logits[i, c])) for c in (2, 3)]
+        expected -= math.log(math.exp(float(logits[i, y])) / sum(among))
+    assert float(method.criterion(logits, labels)) == pytest.approx(expected / 3)
+    assert method.sampler == {"type": "of_classes", "classes": [3, 2]}
+
+
+def test_teachers_cover_the_groups_that_exist() -> None:
+    config = {"stage1": {"epochs": 90, "batch_size": 256}}
+    method = METHODS.build({"type": "lfme", "task": task()})
+    changes = list(method.teachers(config).values())
+    assert [c["method.representation"]["classes"] for c in changes] == [[0, 1], [2, 3], [4, 5]]
+    assert [c["stage1.batch_size"] for c in changes] == [128, 64, 32]
+    assert {c["stage1.epochs"] for c in changes} == {120}
+    no_few = METHODS.build({"type": "lfme", "task": task(COUNTS[:4])})
+    assert len(no_few.teachers(config)) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"temperature": 0}, "above 0"),
+        ({"low": 1.0}, "below 1"),
+        ({"expert_epochs": 0}, "from 1"),
+        ({"convention": "mine"}, "mine"),
+    ],
+)
+def test_bad_arguments(options: dict, sentence: str) -> None:
+    with pytest.raises(LTBenchError, match=sentence):
+        METHODS.build({"type": "lfme", "task": task(), **options})
+    with pytest.raises(LTBenchError, match="lacks"):
+        METHODS.build({"type": "lfme", "task": task()}).check(splits={"train", "test"}, epochs=3)
+
+
+def test_experts_are_trained_once_and_shared(short: Callable, launch: Callable, tmp_path) -> None:
+    options = {"stage1.epochs": 2, "dataset.imbalance_factor": 20}
+    first = launch(short("lfme", **options)).records[0][1]
+    assert first.scores.overall > 0
+    stages = sorted(tmp_path.glob("here/work/stage1/*/stage1.json"))
+    assert len(stages) == 4  # three experts and the student
+    before = [path.stat().st_mtime_ns for path in stages]
+    launch(short("lfme", **{**options, "method.representation.temperature": 3.0}), force=True)
+    assert len(list(tmp_path.glob("here/work/stage1/*/stage1.json"))) == 5
+    assert [path.stat().st_mtime_ns for path in stages] == before

@@ -1,0 +1,125 @@
+"""One call with several experiments: what they share, what they must not, and what fails alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lt_bench.config import Experiment
+from lt_bench.engine.checkpoints import saved_epochs
+from lt_bench.errors import LTBenchError
+from lt_bench.evaluation.environment import code_version
+from lt_bench.run import Outcome
+
+Short = Callable[..., Experiment]
+Launch = Callable[..., Outcome]
+
+
+def named(experiment: Experiment, name: str) -> Experiment:
+    return dataclasses.replace(experiment, name=name)
+
+
+def test_snapshots_taken_otherwise_are_refused(short: Short, launch: Launch) -> None:
+    launch(short("breadcrumb_strong"))
+    other = short("breadcrumb_strong", **{"snapshots.capture": "epoch_end"})
+    with pytest.raises(
+        LTBenchError, match="with capture 'training_forward', this config asks for 'epoch_end'"
+    ):
+        launch(other, force=True)
+    launch(short("crt", **{"snapshots.capture": "epoch_end"}))  # needs no snapshot
+
+
+def test_two_ways_of_taking_snapshots_do_not_share_a_training(short: Short, launch: Launch) -> None:
+    half = named(short("breadcrumb_strong", **{"snapshots.dtype": "float16"}), "digits_lt/half")
+    with pytest.raises(LTBenchError, match=r"share a stage 1, but ask for snapshots\.dtype"):
+        launch(short("breadcrumb_strong"), half)
+
+
+def test_the_most_snapshots_that_any_of_a_call_asks_for_are_kept(
+    short: Short, launch: Launch, tmp_path: Path
+) -> None:
+    none = {"snapshots.keep": 0}
+    launch(short("crt", **none), short("plain", **{"snapshots.keep": 3}))
+    assert len(list(tmp_path.glob("here/work/stage1/*/snapshots/*.safetensors"))) == 3
+
+
+def test_a_weak_trail_needs_no_store(short: Short, launch: Launch, tmp_path: Path) -> None:
+    none = {"snapshots.keep": 0, "method.classifier.length": 4}
+    outcome = launch(short("plain", **{"snapshots.keep": 0}), short("back_tracking", **none))
+    assert outcome.records[1][1].method["notes"]["epochs_on_trails"] == 2
+    assert not list(tmp_path.glob("here/work/stage1/*/snapshots"))
+
+
+def test_experiments_that_share_a_training_are_scored_on_their_own_splits(
+    short: Short, launch: Launch
+) -> None:
+    """The record says what was validated on; it must be so."""
+    both = [short("tau_norm", **{"dataset.val_per_class": n}) for n in (2, 10)]
+    names = ["digits_lt/few", "digits_lt/more"]
+    together = launch(*[named(e, n) for e, n in zip(both, names, strict=True)])
+    identities = {record.stage1["identity"] for _, record in together.records}
+    sizes = [record.dataset["sizes"]["val"] for _, record in together.records]
+    assert sizes == [20, 100] or len(identities) == 2
+    for experiment, name, (_, record) in zip(both, names, together.records, strict=True):
+        alone = launch(named(experiment, name), folder=f"alone_{name[-4:]}").records[0][1]
+        assert alone.selected == record.selected
+        assert alone.scores == record.scores
+
+
+def test_what_cannot_end_well_is_refused_before_anything_is_trained(
+    short: Short, launch: Launch, tmp_path: Path
+) -> None:
+    with pytest.raises(LTBenchError, match="back-tracks over 10 snapshots, and stage 1 has only 5 epochs"):
+        launch(short("plain"), short("back_tracking"))
+    with pytest.raises(LTBenchError, match="cannot name a record"):
+        launch(named(short("plain"), "my folder/plain"), force=True)
+    assert not (tmp_path / "here" / "work").exists()
+
+
+def test_one_failure_does_not_keep_the_others_from_being_run(
+    short: Short, launch: Launch, tmp_path: Path
+) -> None:
+    bad = short("crt", **{"method.classifier.recipe.lr": 1e30})
+    diverging = named(short("plain", **{"stage1.optimizer.lr": 1e30}), "digits_lt/diverging")
+    with pytest.raises(
+        LTBenchError, match=r"2 runs failed and 1 have a record: \(1\) .*classifier's loss.*\(2\) "
+    ):
+        launch(bad, short("plain"), diverging)
+    assert [p.parent.name for p in tmp_path.glob("here/records/*/*/*.json")] == ["plain"]
+
+
+def test_resume_wins_over_force(short: Short, launch: Launch, tmp_path: Path) -> None:
+    launch(short("plain"))
+    stage = next(tmp_path.glob("here/work/stage1/*"))
+    (stage / "stage1.json").unlink()
+    saved_epochs(stage)[5].unlink()
+    assert list(saved_epochs(stage)) == [4]
+    launch(short("plain"), resume=True, force=True)
+    assert json.loads((stage / "stage1.json").read_text())["resumed"]
+
+
+def test_a_record_says_which_code_trained_and_what_each_part_took(short: Short, launch: Launch) -> None:
+    outcome = launch(short("plain"), short("breadcrumb_strong"))
+    plain, strong = (record for _, record in outcome.records)
+    assert plain.stage1 is not None
+    assert plain.stage1["trained_by"] == [code_version()]
+    assert plain.stage1["world_size"] == 1
+    # Its epochs were trained alongside stage 1, of whose time they are no part.
+    assert strong.stage_seconds["classifier"] > 5 * plain.stage_seconds["classifier"]
+    assert strong.stage_seconds["stage1"] == plain.stage_seconds["stage1"]
+    assert plain.protocol["batch_norm"] is None
+    assert strong.protocol["batch_norm"] == "eval"
+
+
+def test_a_killed_write_leaves_nothing_for_ever(short: Short, launch: Launch, tmp_path: Path) -> None:
+    launch(short("plain"))
+    stage = next(tmp_path.glob("here/work/stage1/*"))
+    (stage / "stage1.json").unlink()
+    left = stage / ".epoch_4.pth.abcd"
+    left.write_bytes(b"half")
+    launch(short("plain"), resume=True, force=True)
+    assert not left.exists()

@@ -1,0 +1,90 @@
+"""Parameters are chosen on validation, by one rule, and the test split plays no part."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from lt_bench.cli import main, parse_grid
+from lt_bench.errors import LTBenchError
+from lt_bench.search import RULE, search
+from tests.short import SHORT
+
+OPTIONS = {**SHORT, "stage1.epochs": 2}
+
+
+def searched(folder: Path, grid: dict, seeds: tuple[int, ...] = (0, 1), **options) -> tuple[dict, Path]:
+    return search(
+        "digits_lt/tau_norm",
+        grid,
+        seeds,
+        options={**OPTIONS, **options},
+        work_dir=folder / "work",
+        out=folder / "searches",
+        resume=False,
+        console=Console(quiet=True),
+    )
+
+
+def test_the_best_on_validation_is_chosen_and_stage_1_is_shared(tmp_path: Path) -> None:
+    taus = [0.0, 1.0, 2.0]
+    report, path = searched(tmp_path, {"method.classifier.tau": taus})
+    means = [sum(point["mean_class"]) / 2 for point in report["points"]]
+    assert len(set(means)) > 1
+    assert report["chosen"] == {"method.classifier.tau": taus[means.index(max(means))]}
+    assert report["rule"] == RULE and report["seeds"] == [0, 1]
+    assert path == tmp_path / "searches" / "digits_lt" / "tau_norm.json"
+    assert json.loads(path.read_text()) == json.loads(json.dumps(report))
+    assert len(list((tmp_path / "work" / "stage1").iterdir())) == 2  # one a seed
+
+
+def test_of_equals_the_first_is_chosen(tmp_path: Path) -> None:
+    report, _ = searched(
+        tmp_path, {"convention": ["strict", "paper"]}, (0,), **{"method.classifier.tau": 1.0}
+    )
+    assert report["points"][0]["mean_class"] == report["points"][1]["mean_class"]
+    assert report["chosen"] == {"convention": "strict"}
+
+
+def test_the_test_split_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lt_bench.engine.stage2 import FrozenRepresentation
+
+    original, read = FrozenRepresentation.features, []
+
+    def features(self, split):
+        read.append(split)
+        return original(self, split)
+
+    monkeypatch.setattr(FrozenRepresentation, "features", features)
+    searched(tmp_path, {"method.classifier.tau": [0.5, 1.0]}, (0,))
+    assert read and "test" not in read
+
+
+def test_a_dataset_without_validation_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LTBenchError, match="chooses on validation, which digits_lt lacks"):
+        searched(tmp_path, {"method.classifier.tau": [0.5, 1.0]}, **{"dataset.val_per_class": 0})
+
+
+def test_grids() -> None:
+    assert parse_grid(["a.b=1,2.5,x", "c=true,none"]) == {"a.b": [1, 2.5, "x"], "c": [True, None]}
+    for wrong in (["a"], ["a=1"], ["a=1,"], ["=1,2"]):
+        with pytest.raises(LTBenchError, match="two values or more"):
+            parse_grid(wrong)
+    with pytest.raises(LTBenchError, match="twice"):
+        parse_grid(["a=1,2", "a=3,4"])
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    torch.set_num_threads(1)
+    options = [f"{key}={value}" for key, value in OPTIONS.items()]
+    folders = ["--work-dir", str(tmp_path / "work"), "--out", str(tmp_path)]
+    grid = ["--grid", "method.prediction.tau=0.5,1", "--cfg-options", *options]
+    assert main(["search", "digits_lt/logit_adjusted", *grid, *folders]) == 0
+    assert "chosen" in capsys.readouterr().out
+    grid[1] = "method.prediction.taw=0.5,1"
+    assert main(["search", "digits_lt/logit_adjusted", *grid, *folders]) == 2
+    assert "unknown key method.prediction.taw" in capsys.readouterr().err
