@@ -239,12 +239,12 @@ def test_a_sampler_that_misses_samples_resumes_too(
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
-def test_a_sampler_that_never_showed_a_sample_is_told(
-    short: Callable, launch: Callable, monkeypatch: pytest.MonkeyPatch
+def test_where_training_does_not_show_every_sample_snapshots_have_a_pass_of_their_own(
+    short: Callable, launch: Callable, tmp_path: Path
 ) -> None:
-    import methods.plain
+    import json
 
-    monkeypatch.setattr(methods.plain.Plain, "sampler", {"type": "square_root"})
-    with pytest.raises(LTBenchError, match="never captured.*end of the epoch"):
-        launch(short("plain"))
-    assert launch(short("plain", **{"snapshots.capture": "epoch_end"})).records
+    options = {"method.representation.sampler": {"type": "square_root"}}
+    assert launch(short("breadcrumb_strong", **options)).records
+    (manifest,) = tmp_path.glob("here/work/stage1/*/stage1.json")
+    assert json.loads(manifest.read_text())["snapshots"]["capture"] == "epoch_end"

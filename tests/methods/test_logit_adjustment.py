@@ -124,7 +124,8 @@ def test_tau_is_chosen_on_validation() -> None:
 
 def test_no_validation_split_says_what_to_do() -> None:
     with pytest.raises(LTBenchError, match=r"which toy lacks; set prediction\.tau=1\.0"):
-        build("logit_adjusted", tau="val").fit(None)
+        build("logit_adjusted", tau="val").check(splits={"train", "test"}, epochs=3)
+    build("logit_adjusted").check(splits={"train", "test"}, epochs=3)
 
 
 @pytest.mark.parametrize("tau", [-1.0, math.nan, None, "test"])
