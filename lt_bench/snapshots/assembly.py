@@ -27,7 +27,7 @@ from lt_bench.snapshots.trail import Trail
 Surplus = Literal["random", "first"]
 
 # A chunk of rows in float32: within a CPU's shared cache; on an accelerator long enough to fill it.
-_CHUNK_BYTES = {"cpu": 2 * 2**20}
+_CHUNK_BYTES = {"cpu": 4 * 2**20}
 _CHUNK_BYTES_ELSEWHERE = 128 * 2**20
 # Random bits of a sort key; the class number stands above them.
 _KEY_BITS = 40

@@ -113,10 +113,12 @@ def test_harness_epoch_against_a_bare_loop(benchmark, tmp_path, monkeypatch):
         args=(stage,),
         kwargs={
             "following": following,
+            "plans": [classifier.plan() for classifier in following.values()],
             "resume": False,
             "force": False,
             "launcher": "none",
             "console": Console(quiet=True),
+            "code": {"version": "benchmark", "commit": None, "dirty": None},
         },
         rounds=1,
     )
