@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_options(score)
     score.add_argument("--convention", help="shot groups: paper, strict or inclusive")
     score.add_argument("--label", help="enter it on the dataset's board under this name, marked external")
-    score.add_argument("--backbone", default="not stated", help="stands in the record")
+    score.add_argument("--backbone", default="not stated", help="shown where it is another than the board's")
     score.add_argument("--seed", type=int, help="the seed of the run that made the file")
     score.add_argument("--selected-on", choices=("val", "test"), help="the split anything was chosen on")
     score.add_argument("--records", type=Path, default=RECORDS, help="run records (%(default)s)")

@@ -73,7 +73,7 @@ def score(
     rule = f"selected on {entry.selected_on}" if entry.selected_on else "not stated"
     record = RunRecord(
         kind="external",
-        name=f"external/{dataset}/{_slug(entry.label)}",
+        name=f"external/{Path(dataset).stem}/{_slug(entry.label)}",
         label=entry.label,
         method={},
         dataset=described(data),

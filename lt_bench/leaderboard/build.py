@@ -6,7 +6,7 @@ seed differs between them. A row without a record says "not run".
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +24,9 @@ from lt_bench.leaderboard.table import (
     TableRow,
     TableSection,
 )
+
+# The backbone of an external entry that names none.
+UNSTATED = "not stated"
 
 
 def build_table(spec: TableSpec, records: Iterable[RunRecord]) -> Table:
@@ -63,7 +66,8 @@ def _build_section(
             )
         )
     if open_to_all:
-        rows += _further_rows(section, by_name)
+        backbones = Counter(record.backbone for row in rows for record in row.records)
+        rows += _further_rows(section, by_name, max(backbones, key=lambda b: backbones[b], default=None))
     known = [record for row in rows for record in row.records]
     class_counts = known[0].scores_under(section.convention).group_classes if known else section.class_counts
     return TableSection(
@@ -74,8 +78,13 @@ def _build_section(
     )
 
 
-def _further_rows(section: Section, by_name: Mapping[str, Sequence[RunRecord]]) -> list[TableRow]:
-    """Records on the section's dataset that no row names: other methods' runs, then external entries."""
+def _further_rows(
+    section: Section, by_name: Mapping[str, Sequence[RunRecord]], backbone: str | None
+) -> list[TableRow]:
+    """Records on the section's dataset that no row names: other methods' runs, then external entries.
+
+    A row of another backbone than most of the named ones says so.
+    """
     named = {row.config for row in section.rows}
     rows = []
     for name, records in by_name.items():
@@ -90,7 +99,9 @@ def _further_rows(section: Section, by_name: Mapping[str, Sequence[RunRecord]]) 
             ]
             if fitting:
                 measured = _pool(fitting, section.convention)
-                label = fitting[0].label
+                label, own = fitting[0].label, fitting[0].backbone
+                if backbone is not None and own not in (backbone, UNSTATED):
+                    label = f"{label} ({own})"
                 rows.append(TableRow(label, name, state, tuple(fitting), measured, None))
     return sorted(rows, key=lambda row: (row.state == EXTERNAL, row.label, row.config or ""))
 
@@ -114,6 +125,11 @@ def _pool(records: Sequence[RunRecord], convention: str) -> dict[str, Estimate |
 
 def _check_poolable(records: Sequence[RunRecord]) -> None:
     first = records[0]
+    if len(records) > 1 and any(record.seed is None for record in records):
+        raise LTBenchError(
+            f"{len(records)} records are called {first.name} and one of them has no seed, so that they may be "
+            "of one run; delete it, or enter it again with its --seed"
+        )
     for other in records[1:]:
         difference = (
             "the dataset"

@@ -223,7 +223,7 @@ def _gather_aligned(
     wide = snapshot.mean.dtype
     budget = _CHUNK_BYTES.get(device.type, _CHUNK_BYTES_ELSEWHERE)
     chunk_rows = max(1, budget // max(1, dim * wide.itemsize))
-    # The one synchronisation: how many rows lie in groups of each size.
+    # Read back from the device, like the other sizes above: how many rows lie in groups of each size.
     rows_by_size = torch.bincount(size_of).tolist()
     work = torch.empty(max(chunk_rows, len(rows_by_size)), dim, dtype=wide, device=device)
     first = 0

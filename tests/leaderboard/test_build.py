@@ -111,6 +111,23 @@ def test_a_run_that_no_row_names_stands_on_an_open_board(make_record, toy_spec):
     assert len(section_of(toy_spec, [with_dataset(own, name="other_lt")]).rows) == 4
 
 
+def test_a_row_of_another_backbone_says_so(make_record, toy_spec):
+    larger = make_record("mine/larger", label="Own", backbone="large")
+    unstated = make_record(
+        "external/other", label="Other", kind="external", stage1=None, config={}, backbone="not stated"
+    )
+    section = section_of(toy_spec, [make_record(), larger, unstated])
+    assert [row.label for row in section.rows[-2:]] == ["Own (large)", "Other"]
+    assert section_of(toy_spec, [larger]).rows[-1].label == "Own"
+
+
+def test_records_without_a_seed_are_not_pooled(make_record, toy_spec):
+    entry = {"label": "Other", "kind": "external", "stage1": None, "config": {}}
+    pair = [make_record("external/other", seed, **entry) for seed in (None, 1)]
+    with pytest.raises(LTBenchError, match="one of them has no seed"):
+        section_of(toy_spec, pair)
+
+
 def test_an_external_entry_does_not_fill_a_measured_row(make_record, toy_spec):
     external = make_record("toy_lt/plain", kind="external", stage1=None)
     row = rows_of(toy_spec, [external])["Plain"]
