@@ -1,7 +1,8 @@
 """The training loop of stage 1: MMEngine's hooks at their documented points, no synchronisation in a step.
 
 MMEngine's own epoch loop turns every loss into a Python number in every step, which makes the host wait
-for the device. Here the loss is summed on the device and read once per logging interval.
+for the device. Here the loss is summed on the device and read once per logging interval. (With
+``stage1.clip_grad`` MMEngine's optimiser wrapper reads the gradient's norm in every step all the same.)
 """
 
 from __future__ import annotations
