@@ -11,6 +11,8 @@ uniform draw is paired with a reversed one.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -54,35 +56,13 @@ class BilateralSampler(EpochSampler):
         LTBenchError: what the base refuses, said of pairs.
     """
 
-    def __init__(
-        self,
-        labels: Tensor,
-        *,
-        num_classes: int,
-        batch_size: int,
-        seed: int,
-        epochs: int,
-        rank: int = 0,
-        world: int = 1,
-    ) -> None:
-        super().__init__(
-            labels,
-            num_classes=num_classes,
-            batch_size=batch_size,
-            seed=seed,
-            epochs=epochs,
-            rank=rank,
-            world=world,
-        )
+    def __init__(self, labels: Tensor, **common: Any) -> None:
+        super().__init__(labels, **common)
         # The orders are global; only this sampler cuts them into ranks' shares.
-        self._uniform = InstanceSampler(
-            labels, num_classes=num_classes, batch_size=batch_size, seed=seed, epochs=epochs
-        )
-        self._reversed = ReversedSampler(
-            labels, num_classes=num_classes, batch_size=batch_size, seed=seed, epochs=epochs
-        )
-        self.pairs = batch_size
-        self.batch_size = 2 * batch_size
+        self._uniform = InstanceSampler(labels, **common)
+        self._reversed = ReversedSampler(labels, **common)
+        self.pairs = self.batch_size
+        self.batch_size = 2 * self.pairs
 
     @property
     def draws(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,27 +37,9 @@ class ClassSubsetSampler(EpochSampler):
             refuses.
     """
 
-    def __init__(
-        self,
-        labels: Tensor,
-        *,
-        num_classes: int,
-        batch_size: int,
-        seed: int,
-        epochs: int,
-        classes: Sequence[int],
-        rank: int = 0,
-        world: int = 1,
-    ) -> None:
-        super().__init__(
-            labels,
-            num_classes=num_classes,
-            batch_size=batch_size,
-            seed=seed,
-            epochs=epochs,
-            rank=rank,
-            world=world,
-        )
+    def __init__(self, labels: Tensor, *, classes: Sequence[int], **common: Any) -> None:
+        super().__init__(labels, **common)
+        num_classes, world = self.num_classes, self.world
         wrong = [c for c in classes if not isinstance(c, int) or not 0 <= c < num_classes]
         if not classes or wrong:
             raise LTBenchError(

@@ -127,8 +127,8 @@ def _check_poolable(records: Sequence[RunRecord]) -> None:
     first = records[0]
     if len(records) > 1 and any(record.seed is None for record in records):
         raise LTBenchError(
-            f"{len(records)} records are called {first.name} and one of them has no seed, so that they may be "
-            "of one run; delete it, or enter it again with its --seed"
+            f"{len(records)} records are called {first.name} and one of them has no seed, so that they may "
+            "be of one run; delete it, or enter it again with its --seed"
         )
     for other in records[1:]:
         difference = (
