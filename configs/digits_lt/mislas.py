@@ -7,6 +7,6 @@ _base_ = [
 # classes; it keeps the batch statistics, which are shifted here as on the larger datasets.
 method = dict(
     label="MiSLAS",
-    representation=dict(type="mixup"),
+    representation=dict(type="mixup", alpha=0.1),  # that of the Mixup row
     classifier=dict(type="mislas", smooth_head=0.3, smooth_tail=0.0, head_lr_factor=0.5),
 )
