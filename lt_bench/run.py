@@ -233,12 +233,18 @@ def held(group: list[Job]) -> Iterator[None]:
     """The group's numerics, and its stage 1's folder for this call alone."""
     stage = group[0].stage
     what = f"stage 1 of {', '.join(dict.fromkeys(job.experiment.name for job in group))}"
-    with numerics_of(stage.config).on_cpu():
-        if get_rank() != 0:
+    with numerics_of(stage.config).on_cpu(), _locked(stage.folder, what):
+        yield
+
+
+@contextmanager
+def _locked(folder: Path, what: str) -> Iterator[None]:
+    """A folder for this call alone; one rank holds it for all."""
+    if get_rank() != 0:
+        yield
+    else:
+        with exclusive(folder, what):
             yield
-        else:
-            with exclusive(stage.folder, what):
-                yield
 
 
 def train_group(
@@ -294,10 +300,7 @@ def _teachers(
         folder = settings.work_dir / "stage1" / identity
         teacher = dataclasses.replace(stage, folder=folder, identity=identity, config=config)
         console.print(f"stage 1 {stage.identity} learns from {name}, stage 1 {identity}", soft_wrap=True)
-        if get_rank() == 0:
-            with exclusive(folder, f"stage 1 of {name}"):
-                _train_teacher(teacher, settings, console, code)
-        else:
+        with _locked(folder, f"stage 1 of {name}"):
             _train_teacher(teacher, settings, console, code)
         found[name] = teacher
     return found

@@ -43,24 +43,11 @@ class DeferredSampler(EpochSampler):
         self,
         labels: Tensor,
         *,
-        num_classes: int,
-        batch_size: int,
-        seed: int,
-        epochs: int,
-        rank: int = 0,
-        world: int = 1,
         first: dict[str, Any] | None = None,
         then: dict[str, Any] | None = None,
         fraction: float = 0.8,
+        **common: Any,
     ) -> None:
-        common: dict[str, Any] = {
-            "num_classes": num_classes,
-            "batch_size": batch_size,
-            "seed": seed,
-            "epochs": epochs,
-            "rank": rank,
-            "world": world,
-        }
         super().__init__(labels, **common)
         check_fraction(fraction)
         self.fraction = fraction
