@@ -11,26 +11,21 @@ epoch e are Z^{e-1}): assemble in the same way at the end of epoch e - 1, train 
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from lt_bench.errors import LTBenchError
 from lt_bench.registry import ALIGNMENTS
 from lt_bench.snapshots.alignment import Alignment, Moments
-from lt_bench.snapshots.plan import BacktrackPlan, fixed_length_plan
-from lt_bench.snapshots.ragged import rows_of, starts
+from lt_bench.snapshots.plan import fixed_length_plan
+from lt_bench.snapshots.ragged import starts
+from lt_bench.snapshots.selection import Rows, Surplus, select_rows
 from lt_bench.snapshots.snapshot import Snapshot
 from lt_bench.snapshots.trail import Trail
-
-Surplus = Literal["random", "first"]
 
 # A chunk of rows in float32: within a CPU's shared cache; on an accelerator long enough to fill it.
 _CHUNK_BYTES = {"cpu": 4 * 2**20}
 _CHUNK_BYTES_ELSEWHERE = 128 * 2**20
-# Random bits of a sort key; the class number stands above them.
-_KEY_BITS = 40
 
 
 def assemble(
@@ -76,8 +71,9 @@ def assemble(
             f"A^e of epoch {epoch} needs snapshots of epochs {epoch - plan.max_depth + 1} to "
             f"{epoch - 1}, the trail has {got}; use class_balanced until the trail is ready"
         )
-    classes, lags, places = select_rows(plan, generator, surplus, trail.device)
-    total = classes.numel()
+    now, before = select_rows(plan, generator, surplus, trail.device)
+    current = now.classes.numel()
+    total = current + before.classes.numel()
     shape = (total, trail.dim)
     if out is None:
         out = torch.empty(shape, dtype=trail.dtype, device=trail.device)
@@ -86,14 +82,10 @@ def assemble(
             f"out must be a contiguous {shape} {trail.dtype}, got {tuple(out.shape)} {out.dtype}; "
             "allocate it for this plan"
         )
-    current = int((lags == 0).sum())
-    now, before = slice(0, current), slice(current, total)
-    rows = starts(plan.counts).to(trail.device).index_select(0, classes[now]) + places[now]
-    torch.index_select(snapshot.features, 0, rows, out=out[now])
-    earlier = _gather_aligned(
-        out[before], snapshot, trail, align, classes[before], lags[before], places[before]
-    )
-    return out, torch.cat([classes[now], earlier])
+    rows = starts(plan.counts).to(trail.device).index_select(0, now.classes) + now.places
+    torch.index_select(snapshot.features, 0, rows, out=out[:current])
+    earlier = _gather_aligned(out[current:], snapshot, trail, align, before)
+    return out, torch.cat([now.classes, earlier])
 
 
 def class_balanced(snapshot: Snapshot, n_b: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
@@ -114,80 +106,9 @@ def class_balanced(snapshot: Snapshot, n_b: int, generator: torch.Generator | No
     """
     plan = fixed_length_plan(snapshot.counts, 1, n_b)
     device = snapshot.features.device
-    classes, _, places = select_rows(plan, generator, "random", device)
-    rows = starts(plan.counts).to(device).index_select(0, classes) + places
-    return snapshot.features.index_select(0, rows), classes
-
-
-def select_rows(
-    plan: BacktrackPlan,
-    generator: torch.Generator | None,
-    surplus: Surplus,
-    device: torch.device | str,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Which features make up A^e, as (class, lag, place in the class).
-
-    Args:
-        plan: the make-up.
-        generator: of the draw; its keys are drawn on its own device.
-        surplus: ``"random"``, or ``"first"`` for the pool's first features, newest snapshot first.
-        device: of the result.
-
-    Returns:
-        Three (C * n_B,) int64: all of lag 0, then the others. In each of the two, first what is taken
-        in any case and then what is drawn, each sorted by class, lag and place.
-
-    Raises:
-        LTBenchError: an unknown ``surplus``, or a draw without a generator.
-    """
-    if surplus not in ("random", "first"):
-        raise LTBenchError(f"surplus is 'random' or 'first', got {surplus!r}; use one of the two")
-    counts = plan.counts.to(device)
-    whole_rows = (plan.whole * plan.counts).to(device)
-    copies = plan.copies.clamp(min=1).to(device)
-    # A class's features are numbered lag * n_j + place. Those that are taken in any case:
-    certain = plan.whole * plan.counts + plan.copies * plan.pool
-    classes, number = rows_of(certain.to(device), int(certain.sum()))
-    base = whole_rows.index_select(0, classes)
-    copied = base + (number - base) // copies.index_select(0, classes)
-    number = torch.where(number < base, number, copied)
-    drawn_classes, drawn_number = _draw(plan, generator, surplus, device)
-    classes = torch.cat([classes, drawn_classes])
-    number = torch.cat([number, whole_rows.index_select(0, drawn_classes) + drawn_number])
-    sizes = counts.index_select(0, classes)
-    now = number < sizes
-    order = torch.cat([now.nonzero(), now.logical_not().nonzero()]).flatten()
-    classes, number, sizes = (x.index_select(0, order) for x in (classes, number, sizes))
-    lags = torch.div(number, sizes, rounding_mode="floor")
-    return classes, lags, number - lags * sizes
-
-
-def _draw(
-    plan: BacktrackPlan,
-    generator: torch.Generator | None,
-    surplus: Surplus,
-    device: torch.device | str,
-) -> tuple[Tensor, Tensor]:
-    """``drawn_j`` members of each class's pool, without replacement.
-
-    Every member gets a random key, and those of the smallest keys in their class are taken.
-    """
-    drawn = plan.drawn
-    total = int(drawn.sum())
-    classes, rank = rows_of(drawn.to(device), total)
-    if surplus == "first" or total == 0:
-        return classes, rank
-    if generator is None:
-        raise LTBenchError("a random surplus needs a generator, got None; pass a seeded one")
-    candidates = torch.where(drawn > 0, plan.pool, 0)
-    size = int(candidates.sum())
-    owner, number = rows_of(candidates.to(device), size)
-    bits = torch.randint(1 << _KEY_BITS, (size,), generator=generator, device=generator.device)
-    order = torch.argsort(bits.to(device) + (owner << _KEY_BITS), stable=True)
-    # Back to the order of memory, which is kind to the cache and keeps a class's lags together.
-    smallest = order.index_select(0, starts(candidates).to(device).index_select(0, classes) + rank)
-    taken = torch.zeros(size, dtype=torch.bool, device=device).index_fill_(0, smallest, True)
-    return classes, number.index_select(0, taken.nonzero().flatten())
+    now, _ = select_rows(plan, generator, "random", device)
+    rows = starts(plan.counts).to(device).index_select(0, now.classes) + now.places
+    return snapshot.features.index_select(0, rows), now.classes
 
 
 def _gather_aligned(
@@ -195,9 +116,7 @@ def _gather_aligned(
     snapshot: Snapshot,
     trail: Trail,
     align: Alignment,
-    classes: Tensor,
-    lags: Tensor,
-    places: Tensor,
+    taken: Rows,
 ) -> Tensor:
     """Earlier features, mapped to the current epoch, into ``out``; returns their classes.
 
@@ -205,13 +124,14 @@ def _gather_aligned(
     together, in the order of the trail's memory: so a map is applied by broadcasting it over the
     group's rows, and the loop below runs over sizes, of which there are at most n_B, and chunks.
     """
+    classes = taken.classes
     if classes.numel() == 0:
         return classes
     device, dim = trail.device, trail.dim
-    epochs = snapshot.epoch - lags
+    epochs = snapshot.epoch - taken.lags
     held = trail.groups(classes, epochs)
     size_of = torch.bincount(held, minlength=len(trail.mean)).index_select(0, held)
-    key = trail.rows(classes, places, epochs).add_(size_of, alpha=len(trail.features))
+    key = trail.rows(classes, taken.places, epochs).add_(size_of, alpha=len(trail.features))
     key, order = key.sort()
     rows = key.remainder_(len(trail.features))
     classes, epochs, held = (x.index_select(0, order) for x in (classes, epochs, held))

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from lt_bench.errors import LTBenchError
 from lt_bench.snapshots import assembly as module
-from lt_bench.snapshots.assembly import assemble, class_balanced, select_rows
+from lt_bench.snapshots.assembly import assemble, class_balanced
 from lt_bench.snapshots.plan import BacktrackPlan, class_specific_plan, fixed_length_plan
+from lt_bench.snapshots.selection import select_rows
 from lt_bench.snapshots.snapshot import Snapshot, make_snapshot
 from lt_bench.snapshots.trail import Trail
 
@@ -260,7 +261,7 @@ def test_every_feature_is_as_likely_to_be_drawn() -> None:
     times = torch.zeros(10)
     pairs = torch.zeros(10, 10)
     for _ in range(1000):
-        places = select_rows(plan, generator, "random", "cpu")[2]
+        places = select_rows(plan, generator, "random", "cpu")[0].places
         times[places] += 1
         pairs[places[:, None], places[None, :]] += 1
     assert times.sum() == 4000
@@ -274,7 +275,8 @@ def test_every_feature_is_as_likely_to_be_drawn() -> None:
 def test_draws_of_classes_are_independent_of_their_order_in_memory() -> None:
     """Two classes of one size do not get the same places."""
     plan = class_specific_plan(torch.tensor([500, 500]), 100)
-    classes, _, places = select_rows(plan, seeded(), "random", "cpu")
+    now, _ = select_rows(plan, seeded(), "random", "cpu")
+    classes, places = now.classes, now.places
     assert set(places[classes == 0].tolist()) != set(places[classes == 1].tolist())
 
 
