@@ -6,6 +6,7 @@ seed differs between them. A row without a record says "not run".
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.record import RunRecord, comparable_config
 from lt_bench.leaderboard.notes import misfits, section_notes
 from lt_bench.leaderboard.spec import METRICS, Section, TableSpec
-from lt_bench.leaderboard.statistics import Estimate, estimate
+from lt_bench.leaderboard.statistics import Estimate, estimate, holm, paired_difference
 from lt_bench.leaderboard.table import (
     EXTERNAL,
     MEASURED,
@@ -23,6 +24,7 @@ from lt_bench.leaderboard.table import (
     Table,
     TableRow,
     TableSection,
+    Versus,
 )
 
 # The backbone of an external entry that names none.
@@ -68,6 +70,7 @@ def _build_section(
     if open_to_all:
         backbones = Counter(record.backbone for row in rows for record in row.records)
         rows += _further_rows(section, by_name, max(backbones, key=lambda b: backbones[b], default=None))
+    rows = _compared(rows, section)
     known = [record for row in rows for record in row.records]
     class_counts = known[0].scores_under(section.convention).group_classes if known else section.class_counts
     return TableSection(
@@ -121,6 +124,37 @@ def _pool(records: Sequence[RunRecord], convention: str) -> dict[str, Estimate |
         values = [getattr(score, metric) for score in scores]
         pooled[metric] = None if None in values else estimate(values)
     return pooled
+
+
+def _compared(rows: Sequence[TableRow], section: Section) -> list[TableRow]:
+    """The rows with their differences from the section's reference, which are adjusted together."""
+    reference = next((row for row in rows if row.config == section.reference and row.records), None)
+    if section.reference is None or reference is None:
+        return list(rows)
+    theirs = _overall_by_seed(reference, section.convention)
+    differences = {}
+    for index, row in enumerate(rows):
+        ours = _overall_by_seed(row, section.convention)
+        common = sorted(ours.keys() & theirs.keys())
+        if row is not reference and common and _same_data(row, reference):
+            pairs = [ours[seed] for seed in common], [theirs[seed] for seed in common]
+            differences[index] = (paired_difference(*pairs), tuple(common))
+    tested = [(index, d.p) for index, (d, _) in differences.items() if d.p is not None]
+    adjusted = dict(zip((i for i, _ in tested), holm([p for _, p in tested]), strict=True))
+    return [
+        dataclasses.replace(row, versus=Versus(*differences[index], adjusted.get(index)))
+        if index in differences
+        else row
+        for index, row in enumerate(rows)
+    ]
+
+
+def _overall_by_seed(row: TableRow, convention: str) -> dict[int, float]:
+    return {r.seed: r.scores_under(convention).overall for r in row.records if r.seed is not None}
+
+
+def _same_data(row: TableRow, reference: TableRow) -> bool:
+    return row.records[0].dataset["identity"] == reference.records[0].dataset["identity"]
 
 
 def _check_poolable(records: Sequence[RunRecord]) -> None:

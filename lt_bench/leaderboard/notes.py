@@ -13,6 +13,7 @@ from lt_bench.evaluation.record import RunRecord
 from lt_bench.evaluation.shots import GROUPS, find_convention
 from lt_bench.leaderboard.consistency import TOLERANCE, disagreements
 from lt_bench.leaderboard.spec import Section
+from lt_bench.leaderboard.statistics import SIGNIFICANT
 from lt_bench.leaderboard.table import EXTERNAL, TableRow
 
 # Rows that a note names one by one where they are the most of a table.
@@ -37,6 +38,7 @@ def section_notes(
     return [
         *(_measured_notes(measured) if measured else ["Measured: no record yet."]),
         _convention_note(section, class_counts),
+        *_comparison_notes(section, rows),
         *_warning_notes(section, measured, left_out),
         *_published_notes(section, class_counts),
     ]
@@ -103,6 +105,21 @@ def _convention_note(section: Section, class_counts: Mapping[str, int] | None) -
         sizes = "/".join(str(class_counts[name]) for name in GROUPS)
         note += f"; {sizes} classes"
     return note + "."
+
+
+def _comparison_notes(section: Section, rows: Sequence[TableRow]) -> list[str]:
+    compared = [row.versus for row in rows if row.versus is not None]
+    if not compared:
+        return []
+    label = next(row.label for row in rows if row.config == section.reference)
+    tests = sum(versus.adjusted_p is not None for versus in compared)
+    note = f"− {label}: overall accuracy minus that of {label}, seed by seed over the seeds that both have"
+    if tests:
+        note += (
+            f"; mean ± half-width of its 95% interval, * where Student's paired test gives p < {SIGNIFICANT} "
+            f"after Holm's correction for {tests} comparisons"
+        )
+    return [f"{note}."]
 
 
 def _warning_notes(section: Section, rows: Sequence[TableRow], left_out: Sequence[RunRecord]) -> list[str]:

@@ -17,8 +17,8 @@ from tabulate import tabulate
 from lt_bench.errors import LTBenchError, near_names
 from lt_bench.evaluation.shots import GROUPS
 from lt_bench.leaderboard.spec import METRICS
-from lt_bench.leaderboard.statistics import Estimate
-from lt_bench.leaderboard.table import NOT_RUN, Table, TableRow, TableSection
+from lt_bench.leaderboard.statistics import SIGNIFICANT, Estimate
+from lt_bench.leaderboard.table import NOT_RUN, Table, TableRow, TableSection, Versus
 
 SHOWN_DECIMALS = 1
 STORED_DECIMALS = 4
@@ -67,6 +67,24 @@ def _measured_cells(row: TableRow, metrics: Sequence[str]) -> list[str]:
     return [*(_shown(metric, row.measured[metric]) for metric in metrics), seeds]
 
 
+def _versus_cells(row: TableRow, reference: str | None) -> list[str]:
+    """The difference from the reference, where the section has such a column."""
+    if reference is None:
+        return []
+    if row.versus is None:
+        return [""]
+    value, p = row.versus.difference.estimate, row.versus.adjusted_p
+    # Adding 0 turns a rounded -0 into 0.
+    text = f"{round(value.mean, SHOWN_DECIMALS) + 0.0:+.{SHOWN_DECIMALS}f}"
+    if value.half_width is not None:
+        text += f" ± {value.half_width:.{SHOWN_DECIMALS}f}"
+    return [text + (" *" if p is not None and p < SIGNIFICANT else "")]
+
+
+def _versus_header(reference: str | None) -> list[str]:
+    return [] if reference is None else [f"− {reference}"]
+
+
 def _published_cells(row: TableRow, metrics: Sequence[str]) -> list[str]:
     values = row.published.values if row.published else {}
     return [repr(values[metric]) if metric in values else "" for metric in metrics]
@@ -82,12 +100,14 @@ def to_markdown(table: Table) -> str:
             "Method",
             *(METRICS[metric] for metric in metrics),
             "Seeds",
+            *_versus_header(section.reference),
             *(f"{METRICS[metric]}, published" for metric in published),
         ]
         cells = [
             [
                 row.shown_label,
                 *_measured_cells(row, metrics),
+                *_versus_cells(row, section.reference),
                 *_published_cells(row, published),
             ]
             for row in section.rows
@@ -129,6 +149,8 @@ def _csv_line(table: Table, section: TableSection, row: TableRow) -> dict[str, s
         interval = value.half_width if value else None
         line[metric] = f"{value.mean:.{STORED_DECIMALS}f}" if value else ""
         line[f"{metric}_interval"] = "" if interval is None else f"{interval:.{STORED_DECIMALS}f}"
+    if any(part.spec.reference for part in table.sections):
+        line |= _versus_fields(row, section.spec.reference)
     published = row.published.values if row.published else {}
     for metric in METRICS:
         if any(metric in part.published_metrics for part in table.sections):
@@ -136,6 +158,16 @@ def _csv_line(table: Table, section: TableSection, row: TableRow) -> dict[str, s
     line["source"] = row.published.source if row.published else ""
     line["evidence"] = row.published.evidence if row.published else ""
     return line
+
+
+def _versus_fields(row: TableRow, reference: str | None) -> dict[str, str]:
+    names = ("versus", "difference", "difference_interval", "difference_p", "difference_adjusted_p")
+    if row.versus is None:
+        return dict.fromkeys(names, "")
+    found = row.versus.difference
+    values = (found.estimate.mean, found.estimate.half_width, found.p, row.versus.adjusted_p)
+    texts = ["" if value is None else f"{value:.{STORED_DECIMALS}f}" for value in values]
+    return dict(zip(names, [reference or "", *texts], strict=True))
 
 
 def to_csv(table: Table) -> str:
@@ -173,7 +205,20 @@ def _json_row(row: TableRow) -> dict[str, Any]:
         "epochs": row.epochs[0] if row.epochs else None,
         "recipe_epochs": row.epochs[1] if row.epochs else None,
         "measured": measured,
+        **({} if row.versus is None else {"versus": _json_versus(row.versus)}),
         "published": published,
+    }
+
+
+def _json_versus(versus: Versus) -> dict[str, Any]:
+    found = versus.difference
+    width = found.estimate.half_width
+    return {
+        "seeds": list(versus.seeds),
+        "mean": _rounded(found.estimate.mean),
+        "half_width": None if width is None else _rounded(width),
+        "p": None if found.p is None else _rounded(found.p),
+        "adjusted_p": None if versus.adjusted_p is None else _rounded(versus.adjusted_p),
     }
 
 
@@ -189,6 +234,7 @@ def to_json(table: Table) -> str:
                 "dataset": section.spec.dataset,
                 "convention": section.spec.convention,
                 "class_counts": section.class_counts,
+                **({} if section.spec.reference is None else {"reference": section.spec.reference}),
                 "rows": [_json_row(row) for row in section.rows],
                 "notes": list(section.notes),
             }
@@ -217,6 +263,7 @@ _TEX: Mapping[int, str] = str.maketrans(
         "†": r"$^\dagger$",
         "|": r"\textbar{}",
         "–": "--",
+        "−": "$-$",
     }
 )
 
@@ -234,16 +281,17 @@ def escape_latex(text: str) -> str:
 def to_latex(table: Table) -> str:
     r"""One ``booktabs`` tabular a section, notes below it; needs ``\usepackage{booktabs}``."""
     metrics = table.spec.metrics
-    width = len(metrics) + 1
     parts = []
     for section in table.sections:
         published = section.published_metrics
+        width = len(metrics) + 1 + len(_versus_header(section.reference))
         groups = ["", rf"\multicolumn{{{width}}}{{c}}{{Measured}}"]
         rules = rf"\cmidrule(lr){{2-{width + 1}}}"
         if published:
             groups.append(rf"\multicolumn{{{len(published)}}}{{c}}{{Published}}")
             rules += rf" \cmidrule(lr){{{width + 2}-{width + 1 + len(published)}}}"
         names = ["Method", *(METRICS[metric] for metric in metrics), "Seeds"]
+        names += map(escape_latex, _versus_header(section.reference))
         names += [METRICS[metric] for metric in published]
         lines = [
             f"% {table.spec.name}: {section.spec.title}",
@@ -258,6 +306,7 @@ def to_latex(table: Table) -> str:
             cells = [
                 row.shown_label,
                 *_measured_cells(row, metrics),
+                *_versus_cells(row, section.reference),
                 *_published_cells(row, published),
             ]
             lines.append(" & ".join(map(escape_latex, cells)) + r" \\")

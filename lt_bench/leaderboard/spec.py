@@ -10,12 +10,13 @@ its path. Adding a table is adding a file.
         "facts": {"imbalance_factor": 100},         facts of the dataset that a record must have
         "convention": "paper",                      shot groups of the section
         "class_counts": {"many": 385, "medium": 469, "few": 146},
+        "reference": "imagenet_lt/crt_r10",        the row that the others' overall is compared with
         "source": "...", "evidence": "...",         of published figures, unless a row has its own
         "rows": [
           {"label": "cRT", "config": "imagenet_lt/crt_r10", "published": {"overall": 41.4}}]}]}
 
-``facts``, ``class_counts``, ``open`` and all that concerns published figures may be left out. A
-row whose ``config`` is null is a published figure that nothing here measures.
+``facts``, ``class_counts``, ``reference``, ``open`` and all that concerns published figures may be left
+out. A row whose ``config`` is null is a published figure that nothing here measures.
 """
 
 from __future__ import annotations
@@ -81,6 +82,8 @@ class Section:
         rows: in their order.
         facts: facts of the dataset that a record must have to stand here.
         class_counts: classes in each shot group, where known without a record.
+        reference: the config that the other rows' overall accuracy is compared with, over the seeds that
+            both have; None for no such column.
     """
 
     title: str
@@ -89,6 +92,7 @@ class Section:
     rows: tuple[Row, ...]
     facts: dict[str, Any] = field(default_factory=dict)
     class_counts: dict[str, int] | None = None
+    reference: str | None = None
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,7 @@ def _parse_section(content: Any) -> Section:
         content,
         "a section",
         required={"title": str, "dataset": str, "convention": str, "rows": list},
-        optional={"facts": dict, "class_counts": dict, "source": str, "evidence": str},
+        optional={"facts": dict, "class_counts": dict, "reference": str, "source": str, "evidence": str},
     )
     where = f"section {content['title']!r}"
     find_convention(content["convention"])
@@ -202,6 +206,9 @@ def _parse_section(content: Any) -> Section:
             optional={"published": dict, "source": str, "evidence": str},
         )
         rows.append(Row(row["label"], row["config"], _parse_published(row, content, where)))
+    reference = content.get("reference")
+    if reference is not None and reference not in [row.config for row in rows]:
+        raise LTBenchError(f"{where}: its reference {reference!r} is the config of none of its rows")
     return Section(
         title=content["title"],
         dataset=content["dataset"],
@@ -209,6 +216,7 @@ def _parse_section(content: Any) -> Section:
         rows=tuple(rows),
         facts=content.get("facts", {}),
         class_counts=counts,
+        reference=reference,
     )
 
 

@@ -10,9 +10,24 @@ from dataclasses import dataclass
 
 from lt_bench.evaluation.record import RunRecord
 from lt_bench.leaderboard.spec import METRICS, Published, Section, TableSpec
-from lt_bench.leaderboard.statistics import Estimate
+from lt_bench.leaderboard.statistics import Difference, Estimate
 
 MEASURED, NOT_RUN, EXTERNAL, PUBLISHED = "measured", "not run", "external", "published only"
+
+
+@dataclass(frozen=True)
+class Versus:
+    """A row's overall accuracy against that of the section's reference.
+
+    Attributes:
+        difference: over the seeds that both have.
+        seeds: those, ascending.
+        adjusted_p: its p-value, adjusted for all comparisons of the section; None for a single seed.
+    """
+
+    difference: Difference
+    seeds: tuple[int, ...]
+    adjusted_p: float | None
 
 
 @dataclass(frozen=True)
@@ -26,6 +41,7 @@ class TableRow:
         records: the records behind it, by seed.
         measured: by metric; None where there is no such class. Empty without records.
         published: published figures, or None.
+        versus: against the section's reference; None for that itself, and without a common seed.
     """
 
     label: str
@@ -34,6 +50,7 @@ class TableRow:
     records: tuple[RunRecord, ...]
     measured: dict[str, Estimate | None]
     published: Published | None
+    versus: Versus | None = None
 
     @property
     def seeds(self) -> list[int]:
@@ -77,6 +94,13 @@ class TableSection:
     rows: tuple[TableRow, ...]
     class_counts: dict[str, int] | None
     notes: tuple[str, ...]
+
+    @property
+    def reference(self) -> str | None:
+        """The label of the row that the others are compared with, where one could be."""
+        if all(row.versus is None for row in self.rows):
+            return None
+        return next(row.label for row in self.rows if row.config == self.spec.reference)
 
     @property
     def published_metrics(self) -> list[str]:
