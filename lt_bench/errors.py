@@ -1,4 +1,4 @@
-"""The one exception that is meant for a person's eyes."""
+"""The exceptions that are meant for a person's eyes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,18 @@ class LTBenchError(Exception):
 
     The command line prints the sentence and exits with code 2, without a traceback.
     """
+
+
+class Preempted(BaseException):
+    """The process was told to end (SIGTERM); one sentence says what was saved.
+
+    No error, and nobody's to swallow. The command line prints the sentence and exits with
+    :data:`PREEMPTED_CODE`.
+    """
+
+
+# What a shell reports of a process that SIGTERM ended: 128 + 15.
+PREEMPTED_CODE = 143
 
 
 def near_names(name: str, known: Iterable[str]) -> str:

@@ -165,8 +165,13 @@ class Representation(nn.Module, Method, ABC):
         """The loss of logits (B, C) for labels (B,) int64: a scalar tensor."""
 
     def forward(self, model: FeatureModel, batch: Batch) -> Tensor:
-        """The loss of a batch: a scalar tensor."""
-        return self.criterion(model.head(model.features(batch.images)), batch.labels)
+        """The loss of a batch: a scalar tensor.
+
+        On several ranks the batch is a rank's share. A loss that is a mean over images may be made of the
+        share; one that is not, or that looks at other images of the batch, is made of
+        ``batch.gathered(...)``, as here, or differs from that of one rank.
+        """
+        return self.criterion(*batch.gathered(model.head(model.features(batch.images))))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ epochs are trained alongside, and every other classifier hangs on the finished a
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -45,6 +46,7 @@ from lt_bench.evaluation.record import (
 )
 from lt_bench.evaluation.report import evaluate
 from lt_bench.method import Classifier, FittedClassifier, FollowingClassifier, Prediction
+from lt_bench.models.pretrained import by_content
 from lt_bench.registry import METHODS
 from lt_bench.task import Task
 
@@ -225,6 +227,7 @@ def recorded_config(experiment: Experiment) -> dict[str, Any]:
     """The resolved config as a record holds it: without where things lie and what changes no result."""
     config = {key: value for key, value in experiment.config.items() if key != "runtime"}
     config["dataset"] = portable_dataset(experiment.config["dataset"])
+    config["model"] = by_content(experiment.config["model"])
     return config
 
 
@@ -243,8 +246,13 @@ def _locked(folder: Path, what: str) -> Iterator[None]:
     if get_rank() != 0:
         yield
     else:
-        with exclusive(folder, what):
-            yield
+        with exclusive(folder, what) as lock:
+            try:
+                yield
+            finally:
+                # The workers of data loaders were forked with the file open and may outlive this block:
+                # closing it here would leave the folder held by them.
+                fcntl.flock(lock, fcntl.LOCK_UN)
 
 
 def train_group(

@@ -155,11 +155,14 @@ class BCL(Representation):
             )
         # One forward of all views: batch statistics are those of the mixture, as in the released code.
         features = model.features(images.flatten(0, 1)).unflatten(0, (len(labels), VIEWS))
-        classification = self.criterion(model.head(features[:, 0]), labels)
+        classification = self.criterion(*batch.gathered(model.head(features[:, 0])))
         weight = model.head.get_parameter("weight")
+        projected = self.projection(features[:, 1:].flatten(0, 1)).unflatten(0, (len(labels), VIEWS - 1))
+        # Pairs are of the global batch.
+        points, classes = batch.gathered(projected)
         contrast = balanced_contrastive_loss(
-            self.projection(features[:, 1:].flatten(0, 1)),
-            labels.repeat_interleave(VIEWS - 1),
+            points.flatten(0, 1),
+            classes.repeat_interleave(VIEWS - 1),
             self.prototype_projection(weight),
             self.temperature,
         )

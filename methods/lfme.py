@@ -286,14 +286,14 @@ class LFME(Representation):
 
     def forward(self, model: FeatureModel, batch: Batch) -> Tensor:
         """Self-paced cross-entropy and distillation from the experts, a scalar."""
-        logits = at_least_float32(model.head(model.features(batch.images)))
-        paced = self.instance.index_select(0, batch.indices)
+        logits, labels = batch.gathered(at_least_float32(model.head(model.features(batch.images))))
+        paced = self.instance.index_select(0, batch.of_all(batch.indices))
         paced = paced + (1 - paced) * self._pace
-        loss = (paced * F.cross_entropy(logits, batch.labels, reduction="none")).mean()
-        group = self.group_of.index_select(0, batch.labels)
+        loss = (paced * F.cross_entropy(logits, labels, reduction="none")).mean()
+        group = self.group_of.index_select(0, labels)
         for g, expert in self._experts.items():
             with torch.no_grad():
-                taught = expert.head(expert.features(batch.images))
+                taught = batch.of_all(expert.head(expert.features(batch.images)))
             own = group_distillation(logits, taught, group == g, self._classes(g), self.temperature)
             loss = loss + self.weights[g] * own
         return loss

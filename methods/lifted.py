@@ -78,5 +78,6 @@ class Lifted(Representation):
     def forward(self, model: FeatureModel, batch: Batch) -> Tensor:
         """Cross-entropy and the weighted lifted structure loss of a batch, a scalar."""
         features = model.features(batch.images)
-        lifted = lifted_structure_loss(features, batch.labels, self.margin)
-        return self.criterion(model.head(features), batch.labels) + self.weight * lifted
+        # Pairs are of the global batch.
+        lifted = lifted_structure_loss(*batch.gathered(features), self.margin)
+        return self.criterion(*batch.gathered(model.head(features))) + self.weight * lifted

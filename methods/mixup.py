@@ -53,8 +53,16 @@ class Mixup(Representation):
 
     def forward(self, model: FeatureModel, batch: Batch) -> Tensor:
         """The loss of a batch mixed with a permutation of itself, a scalar."""
-        device = batch.images.device
+        device, share = batch.images.device, batch.share
         coefficient = mixing_coefficient(self.alpha, device)
-        partner = torch.randperm(len(batch.labels), device=device)
-        logits = model.head(model.features(mix(batch.images, partner, coefficient)))
-        return mixed_cross_entropy(logits, batch.labels, partner, coefficient)
+        partner = torch.randperm(batch.total, device=device)
+        images = batch.of_all(batch.images)
+        if share is None:
+            mixed = mix(images, partner, coefficient)
+        else:
+            # One draw for all ranks, whose partners come from the whole of the global batch.
+            share.of_first(coefficient)
+            share.of_first(partner)
+            mixed = mix(images, partner, coefficient).index_select(0, share.places)
+        logits, labels = batch.gathered(model.head(model.features(mixed)))
+        return mixed_cross_entropy(logits, labels, partner, coefficient)

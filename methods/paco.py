@@ -196,19 +196,21 @@ class PaCo(Representation):
                 f"paco trains on {VIEWS} views of each image, got images of shape {tuple(images.shape)}; end "
                 "train_transforms with dict(type='batch_views', views=[[...], [...]])"
             )
-        if len(labels) > len(self.queue):
+        if batch.total > len(self.queue):
             raise LTBenchError(
-                f"paco's queue of {len(self.queue)} is smaller than a batch of {len(labels)}; "
+                f"paco's queue of {len(self.queue)} is smaller than a batch of {batch.total}; "
                 "set a larger representation.queue"
             )
         features = model.features(images[:, 0])
         queries = self.projection(features)
         with torch.no_grad():
             self._move_key_encoder(model)
-            keys = self.key_projection(self.key_encoder.features(images[:, 1]))
+            keys = batch.of_all(self.key_projection(self.key_encoder.features(images[:, 1])))
+        # Queries, keys and the queue are of the global batch.
+        logits, labels = batch.gathered(model.head(features))
         loss = parametric_contrastive_loss(
-            model.head(features),
-            queries,
+            logits,
+            batch.of_all(queries),
             labels,
             torch.cat([keys, self.queue]),
             torch.cat([labels, self.queue_labels]),

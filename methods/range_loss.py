@@ -159,5 +159,6 @@ class RangeLoss(Representation):
     def forward(self, model: FeatureModel, batch: Batch) -> Tensor:
         """Cross-entropy and range loss of a batch, a scalar."""
         features = model.features(batch.images)
-        loss = self.criterion(model.head(features), batch.labels)
-        return loss + self.ranges(features, batch.labels)
+        loss = self.criterion(*batch.gathered(model.head(features)))
+        # Ranges are of the global batch.
+        return loss + self.ranges(*batch.gathered(features))

@@ -229,7 +229,7 @@ class RIDE(Representation):
             LTBenchError: the backbone has not E experts.
         """
         expert_backbone(model.backbone, self.num_experts, "ride")
-        return self.criterion(model.head(model.features(batch.images), each=True), batch.labels)
+        return self.criterion(*batch.gathered(model.head(model.features(batch.images), each=True)))
 
 
 def prefix_means(logits: Tensor) -> Tensor:

@@ -156,7 +156,7 @@ class SADE(Representation):
             LTBenchError: the backbone has not three experts.
         """
         expert_backbone(model.backbone, EXPERTS, "sade")
-        return self.criterion(model.head(model.features(batch.images), each=True), batch.labels)
+        return self.criterion(*batch.gathered(model.head(model.features(batch.images), each=True)))
 
 
 def weighted_logits(logits: Tensor, weights: Tensor) -> Tensor:

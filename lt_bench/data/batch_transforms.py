@@ -2,7 +2,8 @@
 
 A transform is called with ``(images, generator)``: images (B, C, H, W), usually uint8 until
 ``batch_normalize``, and a ``torch.Generator`` of the images' device. Every sample has its own
-randomness; nothing loops over samples and nothing waits for the device.
+randomness, drawn by :mod:`lt_bench.data.draws` for the global batch; nothing loops over samples and nothing
+waits for the device.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from lt_bench.data.draws import integers, uniform
 from lt_bench.errors import LTBenchError
 from lt_bench.registry import TRANSFORMS
 
@@ -51,9 +53,7 @@ class BatchRandomCrop(BatchTransform):
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Crop (B, C, H, W) to the same shape; offsets are uniform on 0 to 2 * padding."""
-        offsets = torch.randint(
-            0, 2 * self.padding + 1, (2, len(images)), generator=generator, device=images.device
-        )
+        offsets = integers(images, generator, 0, 2 * self.padding + 1, rows=2)
         return crop_at(images, offsets[0], offsets[1], self.padding)
 
 
@@ -94,7 +94,7 @@ class BatchRandomFlip(BatchTransform):
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Flip some of (B, C, H, W)."""
-        chance = torch.rand(len(images), generator=generator, device=images.device)
+        chance = uniform(images, generator)
         return flip_where(images, chance < self.probability)
 
 

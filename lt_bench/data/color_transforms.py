@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lt_bench.data.batch_transforms import BatchTransform
+from lt_bench.data.draws import uniform
 from lt_bench.errors import LTBenchError
 from lt_bench.registry import TRANSFORMS
 
@@ -59,7 +60,7 @@ class BatchColorJitter(BatchTransform):
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Jitter (B, C, H, W) of 1 or 3 channels in 0 to 255; dtype and shape stay."""
         _check_channels("batch_color_jitter", images)
-        draw = torch.rand((5, len(images)), generator=generator, device=images.device)
+        draw = uniform(images, generator, rows=5)
         changed = images.to(torch.float32)
         if self.brightness:
             changed = adjust_brightness(changed, _factor(self.brightness, draw[0]))
@@ -94,7 +95,7 @@ class BatchGrayscale(BatchTransform):
         """Grey some of (B, C, H, W) of 1 or 3 channels in 0 to 255; dtype and shape stay."""
         _check_channels("batch_grayscale", images)
         # Drawn for one channel too: what the generator gives later does not depend on the channels.
-        chance = torch.rand(len(images), generator=generator, device=images.device)
+        chance = uniform(images, generator)
         if images.shape[1] == 1:
             return images
         grey = _like(luma(images.to(torch.float32)), images.dtype)

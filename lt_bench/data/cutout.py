@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lt_bench.data.batch_transforms import BatchTransform
+from lt_bench.data.draws import integers, uniform
 from lt_bench.errors import LTBenchError
 from lt_bench.registry import TRANSFORMS
 
@@ -43,11 +44,10 @@ class BatchCutout(BatchTransform):
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Cover a square of some of (B, C, H, W); dtype and shape stay."""
-        batch, _, height, width = images.shape
-        device = images.device
-        row = torch.randint(0, height, (batch,), generator=generator, device=device)
-        column = torch.randint(0, width, (batch,), generator=generator, device=device)
-        chosen = torch.rand(batch, generator=generator, device=device) < self.probability
+        height, width = images.shape[2:]
+        row = integers(images, generator, 0, height)
+        column = integers(images, generator, 0, width)
+        chosen = uniform(images, generator) < self.probability
         covered = square_mask(row, column, self.size, height, width) & chosen.view(-1, 1, 1, 1)
         if self.fill == "zeros":
             return images.masked_fill(covered, 0)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from lt_bench.data.images import check_labels
 from lt_bench.data.random_keys import random_keys
+from lt_bench.data.share import Share
 from lt_bench.errors import LTBenchError
 from lt_bench.registry import DATA_SAMPLERS
 from lt_bench.seeding import derive_seed
@@ -133,6 +134,14 @@ class EpochSampler(ABC):
             len(range(start + self.rank, stop, self.world))
             for start, stop in zip(bounds, bounds[1:], strict=False)
         ]
+
+    def rank_shares(self, device: torch.device | str = "cpu") -> list[Share]:
+        """This rank's share of every global batch; what it is of is on ``device``."""
+        bounds, sizes = self._bounds(), self.rank_sizes()
+        starts = torch.tensor(bounds[:-1]).repeat_interleave(torch.tensor(sizes))
+        places = (self.rank_places() - starts).to(device).split(sizes)
+        totals = [stop - start for start, stop in zip(bounds, bounds[1:], strict=False)]
+        return [Share(own, total, self.world) for own, total in zip(places, totals, strict=True)]
 
     def _bounds(self) -> list[int]:
         """Where the global batches start and end; the last one may be short.

@@ -14,8 +14,11 @@ from torch import Tensor
 
 from lt_bench.data.batch import Batch
 from lt_bench.data.batch_transforms import BatchTransform, build_batch_transforms, refuse_random
+from lt_bench.data.draws import ShareGenerator
 from lt_bench.data.images import ImageSet
+from lt_bench.data.place import LoaderPlace
 from lt_bench.data.samplers import EpochSampler, check_sampler
+from lt_bench.data.share import Share
 from lt_bench.errors import LTBenchError
 from lt_bench.seeding import derive_seed
 
@@ -34,14 +37,15 @@ class _DeviceImages:
         self.device = self.dataset.images.device
         self.transforms: list[BatchTransform] = build_batch_transforms(transforms)
         self.channels_last = channels_last
-        self._generator = torch.Generator(device=self.device)
+        self._generator = ShareGenerator(device=self.device)
 
-    def _batch(self, indices: Tensor) -> Batch:
+    def _batch(self, indices: Tensor, share: Share | None = None) -> Batch:
         images = self.dataset.images.index_select(0, indices)
+        self._generator.share = share
         for transform in self.transforms:
             images = transform(images, self._generator)
         labels = self.dataset.labels.index_select(0, indices)
-        return Batch(as_network_input(images, self.channels_last), labels, indices)
+        return Batch(as_network_input(images, self.channels_last), labels, indices, share)
 
 
 def as_network_input(images: Tensor, channels_last: bool) -> Tensor:
@@ -72,14 +76,14 @@ def as_network_input(images: Tensor, channels_last: bool) -> Tensor:
 
 
 class TensorLoader(_DeviceImages):
-    """Training batches; an epoch is a pure function of (seed, epoch, rank) on a device type.
+    """Training batches; an epoch is a pure function of (seed, epoch) on a device type, shared out to ranks.
 
     Args:
         images: the training split.
         sampler: decides the order; its epoch is the loader's.
         transforms: dicts of batch transforms, see :mod:`lt_bench.data.batch_transforms`.
         device: where the split is held and the batches are made.
-        seed: of the run; augmentation draws from (seed, epoch, rank).
+        seed: of the run; augmentation draws from (seed, epoch) for the global batch.
         channels_last: memory layout of the images of a batch.
 
     Raises:
@@ -99,6 +103,7 @@ class TensorLoader(_DeviceImages):
         super().__init__(images, transforms, device, channels_last)
         check_sampler(sampler, len(images))
         self.sampler, self.seed = sampler, int(seed)
+        self._place = LoaderPlace(0)
 
     @property
     def batch_size(self) -> int:
@@ -113,12 +118,23 @@ class TensorLoader(_DeviceImages):
         """Batches an epoch."""
         return len(self.sampler)
 
+    def place(self, batches: int) -> LoaderPlace:
+        """Where the epoch in progress is after ``batches`` batches."""
+        return LoaderPlace(batches, self._generator.get_state())
+
+    def go_on_from(self, place: LoaderPlace) -> None:
+        """Let the next iteration, and that one only, start at ``place`` of its epoch."""
+        self._place = place
+
     def __iter__(self) -> Iterator[Batch]:
-        epoch = self.sampler.epoch
-        self._generator.manual_seed(derive_seed("augmentation", self.seed, epoch, self.sampler.rank))
-        own = self.sampler.epoch_indices(epoch)[self.sampler.rank_places()].to(self.device)
-        for indices in own.split(self.sampler.rank_sizes()):
-            yield self._batch(indices)
+        epoch, sampler = self.sampler.epoch, self.sampler
+        # A rank has no seed of its own: all draw for the global batch.
+        place, self._place = self._place, LoaderPlace(0)
+        place.seed(self._generator, derive_seed("augmentation", self.seed, epoch, 0))
+        own = sampler.epoch_indices(epoch)[sampler.rank_places()].to(self.device).split(sampler.rank_sizes())
+        shares = sampler.rank_shares(self.device) if sampler.world > 1 else [None] * len(own)
+        for indices, share in list(zip(own, shares, strict=True))[place.batches :]:
+            yield self._batch(indices, share)
 
 
 class SequentialTensorLoader(_DeviceImages):

@@ -22,7 +22,8 @@ from lt_bench.errors import LTBenchError
 from lt_bench.files import write_atomically
 
 BACKEND = "lt_bench_atomic"
-_NAME = re.compile(r"epoch_(\d+)\.pth$")
+_NAME = re.compile(r"^epoch_(\d+)\.pth$")
+_PREEMPTED = re.compile(r"^preempted_(\d+)_(\d+)\.pth$")
 
 
 class AtomicBackend(LocalBackend):
@@ -60,16 +61,30 @@ def saved_epochs(folder: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
+def preempted_name(epochs: int, steps: int) -> str:
+    """The file of a training that was told to end, ``steps`` into the epoch after ``epochs``."""
+    return f"preempted_{epochs}_{steps}.pth"
+
+
+def preempted(folder: Path) -> dict[tuple[int, int], Path]:
+    """What trainings that were told to end left in ``folder``, by (epochs done, steps), in order."""
+    found = {
+        (int(m[1]), int(m[2])): p for p in folder.glob("preempted_*.pth") if (m := _PREEMPTED.search(p.name))
+    }
+    return dict(sorted(found.items()))
+
+
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint of ``folder``, checked to be readable.
+    """The newest checkpoint of ``folder``, in the middle of an epoch or not, checked to be readable.
 
     Raises:
         LTBenchError: it cannot be read; the sentence says what to delete and from where one can go on.
     """
-    saved = saved_epochs(folder)
+    ends = {(epoch, 0): path for epoch, path in saved_epochs(folder).items()}
+    saved = dict(sorted({**preempted(folder), **ends}.items()))
     if not saved:
         return None
-    epoch, path = next(reversed(saved.items()))
+    *earlier, (_, path) = saved.items()
     try:
         torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
@@ -78,8 +93,10 @@ def latest_checkpoint(folder: Path) -> Path | None:
             f"{' '.join(str(error).split())[:200]}; a method's state is tensors, numbers, strings and dicts"
         ) from error
     except Exception as error:
-        earlier = [e for e in saved if e < epoch]
-        go_on = f"resume goes on from epoch {earlier[-1]}" if earlier else "training starts anew"
+        go_on = "training starts anew"
+        if earlier:
+            (epoch, step), _ = earlier[-1]
+            go_on = f"resume goes on from epoch {epoch}" + (f", step {step}" if step else "")
         raise LTBenchError(
             f"checkpoint {os.fspath(path)} is truncated or damaged "
             f"({type(error).__name__}); delete it, and {go_on}"

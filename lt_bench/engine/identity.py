@@ -2,7 +2,8 @@
 
 Two experiments with the same identity share one training. The label of the recipe, what is kept of the
 snapshots, the place of the data and everything under ``runtime`` do not change the weights and do not
-count. Fields are hashed as the config gives them: a default that a later version adds changes no hash.
+count. Of pretrained weights the content counts and not the place. Other fields are hashed as the config
+gives them: a default that a later version adds changes no hash.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from lt_bench.config import digest
+from lt_bench.models.pretrained import by_content
 
 
 def stage1_identity(config: dict[str, Any], data_identity: str, seed: int) -> str:
@@ -22,12 +24,15 @@ def stage1_identity(config: dict[str, Any], data_identity: str, seed: int) -> st
 
     Returns:
         16 hex digits.
+
+    Raises:
+        LTBenchError: the config names pretrained weights that are not there.
     """
     stage1 = {key: value for key, value in config["stage1"].items() if key != "recipe"}
     parts = {
         "data": data_identity,
         "train_transforms": config["train_transforms"],
-        "model": config["model"],
+        "model": by_content(config["model"]),
         "representation": config["method"]["representation"],
         "stage1": stage1,
         "seed": seed,

@@ -7,38 +7,48 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from lt_bench.errors import LTBenchError
 
 
+class Held(LTBenchError):
+    """Another process holds the folder."""
+
+
 @contextmanager
-def exclusive(folder: Path, what: str) -> Iterator[None]:
+def exclusive(folder: Path, what: str, option: str = "--work-dir") -> Iterator[IO[str]]:
     """Hold ``folder`` for this process; the lock ends with the process, however it ends.
 
     Args:
         folder: made if it is missing.
         what: what is being done there, for the other process's error.
+        option: how a person names another folder, for the same error.
+
+    Yields:
+        The locked file: a process that inherits it holds the folder, too.
 
     Raises:
-        LTBenchError: another process holds it, or the folder cannot be written.
+        Held: another process holds it.
+        LTBenchError: the folder cannot be written.
     """
     path = folder / ".lock"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = open(path, "a+")  # noqa: SIM115  held for as long as the lock
     except OSError as error:
-        raise LTBenchError(f"cannot write {folder}: {error.strerror}; choose another --work-dir") from error
+        raise LTBenchError(f"cannot write {folder}: {error.strerror}; choose another {option}") from error
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             handle.seek(0)
             holder = handle.read().strip() or "unknown"
-            raise LTBenchError(
+            raise Held(
                 f"{what} in {folder} is held by another process ({holder}); "
-                "wait for it to end, or give this call another --work-dir"
+                f"wait for it to end, or give this call another {option}"
             ) from error
         handle.truncate(0)
         handle.write(f"pid {os.getpid()} on {os.uname().nodename}\n")
         handle.flush()
-        yield
+        yield handle

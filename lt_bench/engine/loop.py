@@ -3,21 +3,32 @@
 MMEngine's own epoch loop turns every loss into a Python number in every step, which makes the host wait
 for the device. Here the loss is summed on the device and read once per logging interval. (With
 ``stage1.clip_grad`` MMEngine's optimiser wrapper reads the gradient's norm in every step all the same.)
+
+On several ranks a rank's loss counts by its share of the global batch (:mod:`lt_bench.data.share`), and the
+loss that is read is the global one. A process that is told to end (:mod:`lt_bench.engine.preemption`) saves
+in the middle of the epoch; several agree on the step where they next read the loss.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import torch
+from mmengine.dist import all_gather_object, all_reduce, barrier
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
+from torch import Tensor, nn
 
 from lt_bench.data.batch import Batch
-from lt_bench.errors import LTBenchError
+from lt_bench.data.place import LoaderPlace
+from lt_bench.engine import preemption
+from lt_bench.engine.checkpoints import BACKEND, preempted_name
+from lt_bench.errors import LTBenchError, Preempted
 from lt_bench.registry import LOOPS
 from lt_bench.seeding import derive_seed
+from lt_bench.snapshots.hook import SnapshotHook
 
 
 @LOOPS.register_module("stage_one_loop")
@@ -28,7 +39,7 @@ class StageOneLoop(BaseLoop):
         runner: the runner.
         dataloader: an iterable of :class:`lt_bench.data.batch.Batch` with ``set_epoch``.
         max_epochs: E.
-        seed: the run's seed; what is random in an epoch depends on (seed, epoch, rank) only.
+        seed: the run's seed; what a method draws in an epoch depends on (seed, epoch, rank).
         validation: batches of the validation split for a representation that asks for them, or None.
         log_interval: steps between two readings of the loss.
         val_interval: epochs between two validations; 0 for none.
@@ -53,9 +64,11 @@ class StageOneLoop(BaseLoop):
         self.val_interval = val_interval
         self.val_begin = 1
         self.stop_training = False
-        # The runner sets these two when it resumes.
+        # The runner sets these two when it resumes, a hook the third.
         self._epoch = 0
         self._iter = 0
+        self.in_progress: dict[str, Any] | None = None
+        self._stopping = False
 
     @property
     def epoch(self) -> int:
@@ -68,7 +81,11 @@ class StageOneLoop(BaseLoop):
         return self._iter
 
     def run(self) -> torch.nn.Module:
-        """Train to the last epoch."""
+        """Train to the last epoch.
+
+        Raises:
+            Preempted: the process was told to end; a checkpoint says where to go on.
+        """
         runner = self.runner
         runner.call_hook("before_train")
         while self._epoch < self.max_epochs and not self.stop_training:
@@ -77,6 +94,8 @@ class StageOneLoop(BaseLoop):
                 last = self._epoch == self.max_epochs
                 if last or self._epoch % self.val_interval == 0:
                     runner.val_loop.run()
+            if self._told(alone=True) and self._epoch < self.max_epochs:
+                self._stop(0, None)
         runner.call_hook("after_train")
         return runner.model
 
@@ -97,10 +116,15 @@ class StageOneLoop(BaseLoop):
         runner.model.train()
         steps = len(self.dataloader)
         total = torch.zeros((), device=next(model.parameters()).device)
-        since, mark = 0, total.clone()
-        for index, batch in enumerate(self.dataloader):
+        first, since, mark = 0, 0, total.clone()
+        if self.in_progress is not None:
+            first, since, total, mark = self._go_on(self.in_progress, model.objective, total)
+            self.in_progress = None
+        for index, batch in enumerate(self.dataloader, first):
             runner.call_hook("before_train_iter", batch_idx=index, data_batch=batch)
             loss = runner.model(batch, mode="loss")
+            if batch.share is not None:
+                loss = loss * batch.share.weight
             runner.optim_wrapper.update_params(loss)
             with torch.no_grad():
                 model.objective.after_step(model)
@@ -108,17 +132,96 @@ class StageOneLoop(BaseLoop):
             since += 1
             outputs = None
             if since == self.log_interval or index + 1 == steps:
-                outputs = {"loss": self._read((total - mark) / since, epoch)}
+                outputs = {"loss": self._read(self._agree((total - mark) / since), epoch)}
                 since, mark = 0, total.clone()
             runner.call_hook("after_train_iter", batch_idx=index, data_batch=batch, outputs=outputs)
             self._iter += 1
-        runner.message_hub.update_info("epoch_loss", float(total) / steps)
+            if index + 1 < steps and self._told(alone=True):
+                self._stop(index + 1, model.objective, {"since": since}, {"total": total, "mark": mark})
+        runner.message_hub.update_info("epoch_loss", float(self._agree(total)) / steps)
         model.eval()
         with torch.no_grad():
             model.objective.end_epoch(model, self.validation)
         model.train()
         runner.call_hook("after_train_epoch")
         self._epoch += 1
+
+    def _agree(self, loss: Tensor) -> Tensor:
+        """The mean of the ranks' losses; beside it they agree on whether to stop."""
+        if self.runner.world_size == 1:
+            return loss
+        told = loss.new_tensor(float(preemption.asked()))
+        pair = torch.stack([loss, told]).double()
+        all_reduce(pair)
+        self._stopping = bool(pair[1])
+        return pair[0] / self.runner.world_size
+
+    def _told(self, *, alone: bool) -> bool:
+        """Whether to stop here: one process decides by itself, several stop where they agreed to."""
+        return preemption.asked() if alone and self.runner.world_size == 1 else self._stopping
+
+    def _stop(
+        self,
+        batches: int,
+        objective: nn.Module | None,
+        numbers: dict[str, int] | None = None,
+        sums: dict[str, Tensor] | None = None,
+    ) -> NoReturn:
+        """Save after ``batches`` of an epoch, with all that decides how it goes on, and end."""
+        runner = self.runner
+        meta: dict[str, Any] = {"epoch": self._epoch, "iter": self._iter}
+        if objective is not None:
+            place = self.dataloader.place(batches)
+            own = {
+                "random": torch.get_rng_state(),
+                "random_cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+                **{name: value.cpu() for name, value in (sums or {}).items()},
+            }
+            meta["in_progress"] = {
+                "batches": batches,
+                "drawn": place.drawn,
+                **(numbers or {}),
+                # What the objective keeps between steps and is no tensor.
+                "objective": {
+                    name: value
+                    for name, value in vars(objective).items()
+                    if isinstance(value, (bool, int, float)) and name != "training"
+                },
+                "ranks": all_gather_object(own),
+            }
+            for hook in runner.hooks:
+                if isinstance(hook, SnapshotHook):
+                    hook.keep_epoch_in_progress()
+        name = preempted_name(self._epoch, batches)
+        runner.save_checkpoint(runner.work_dir, name, meta=meta, backend_args={"backend": BACKEND})
+        barrier()
+        where = (
+            f"after step {batches} of epoch {self._epoch + 1}" if batches else f"after epoch {self._epoch}"
+        )
+        raise Preempted(
+            f"ended by SIGTERM {where}, saved as {Path(runner.work_dir) / name}; "
+            "give the same command with --resume to go on"
+        )
+
+    def _go_on(
+        self, saved: dict[str, Any], objective: nn.Module, like: Tensor
+    ) -> tuple[int, int, Tensor, Tensor]:
+        """Bring loader, generators and objective to where an epoch was stopped."""
+        self.dataloader.go_on_from(LoaderPlace(saved["batches"], saved["drawn"]))
+        for name, value in saved["objective"].items():
+            setattr(objective, name, value)
+        ranks, rank = saved["ranks"], self.runner.rank
+        # A rank that was not there has drawn nothing yet; every rank's sums have the same mean.
+        own = ranks[rank] if rank < len(ranks) else None
+        if own is not None:
+            torch.set_rng_state(own["random"].cpu())
+            if own["random_cuda"] is not None and like.device.type == "cuda":
+                torch.cuda.set_rng_state(own["random_cuda"].cpu())
+        if own is None or len(ranks) != self.runner.world_size:
+            sums = {name: torch.stack([r[name] for r in ranks]).mean(0) for name in ("total", "mark")}
+        else:
+            sums = {name: own[name] for name in ("total", "mark")}
+        return saved["batches"], saved["since"], sums["total"].to(like.device), sums["mark"].to(like.device)
 
     def _read(self, loss: torch.Tensor, epoch: int) -> float:
         value = float(loss)

@@ -16,18 +16,21 @@ from lt_bench.registry import HOOKS
 class Provenance(Hook):
     """Keeps the code's version of every training call in the checkpoints.
 
-    Batches are shared out and batch norm is taken by rank, so that another number of ranks trains
-    another network: a resume with another one is refused.
+    Where batch norm is taken by rank, another number of ranks trains another network, and a resume with
+    another one is refused.
 
     Args:
         code: version of the running code, as :func:`lt_bench.evaluation.environment.code_version` gives
             it at the start of the call: while it runs, the checkout may move on.
+        by_rank: whether batch norm takes the statistics of each rank's share.
     """
 
     priority = "VERY_HIGH"
 
-    def __init__(self, code: dict[str, Any]) -> None:
-        self.calls = [code]
+    def __init__(self, code: dict[str, Any], by_rank: bool = False) -> None:
+        world = get_world_size()
+        self.calls = [code if world == 1 else {**code, "processes": world}]
+        self.by_rank = by_rank
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Note who trained so far."""
@@ -38,12 +41,14 @@ class Provenance(Hook):
         """Go on from the calls before.
 
         Raises:
-            LTBenchError: the checkpoint is of a training with another number of processes.
+            LTBenchError: the checkpoint is of a training with another number of processes, by which batch
+                norm goes.
         """
         meta = checkpoint["meta"]
-        if meta.get("world_size") != get_world_size():
+        if self.by_rank and meta.get("world_size") != get_world_size():
             raise LTBenchError(
                 f"the checkpoint is of a training on {meta.get('world_size')} processes, this call has "
-                f"{get_world_size()}; resume with as many as before, or start over with --force"
+                f"{get_world_size()}, and stage1.numerics.batch_norm is 'rank'; resume with as many as "
+                "before, or start over with --force"
             )
         self.calls = [call for call in meta["trained_by"] if call not in self.calls] + self.calls

@@ -27,21 +27,25 @@ from mmengine.runner import Runner
 from rich.console import Console
 
 from lt_bench.data.dataset import LongTailData
+from lt_bench.engine import preemption
 from lt_bench.engine.checkpoints import (
     BACKEND,
     allow_logs_in_checkpoints,
     latest_checkpoint,
+    preempted,
     saved_epochs,
 )
 from lt_bench.engine.clock import PeakMemory, StageClock
 from lt_bench.engine.data import evaluation_loader, training_loader
 from lt_bench.engine.loop import StageOneLoop
+from lt_bench.engine.preemption import InProgress
 from lt_bench.engine.progress import ProgressHook
 from lt_bench.engine.provenance import Provenance
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.metric import ShotMetric
 from lt_bench.files import sweep, write_atomically
 from lt_bench.method import FollowingClassifier, Representation, TrailFollower
+from lt_bench.models.global_batch_norm import with_global_batch_norm
 from lt_bench.models.stage_one import Numerics, StageOneModel, build_backbone
 from lt_bench.registry import METHODS
 from lt_bench.seeding import derive_seed
@@ -229,6 +233,7 @@ def train(
     Raises:
         LTBenchError: an unfinished training is there and neither ``resume`` nor ``force`` was given;
             the loss is not finite; the folder cannot be written.
+        Preempted: the process was told to end; a checkpoint says where to go on.
     """
     allow_logs_in_checkpoints()
     checkpoint = latest_checkpoint(stage.folder) if resume or not force else None
@@ -267,8 +272,11 @@ def train(
     capture = capture_of(stage.config, representation_of(model))
     clock = StageClock(PeakMemory(device))
     progress = ProgressHook(console, f"stage 1 {stage.identity}")
-    provenance = Provenance(code)
-    hooks: list[Any] = [progress, clock, provenance]
+    per_rank = model.numerics.batch_norm == "rank"
+    if get_world_size() > 1 and not per_rank:
+        with_global_batch_norm(model, device)
+    provenance = Provenance(code, by_rank=per_rank)
+    hooks: list[Any] = [progress, clock, provenance, InProgress()]
     recorder: SnapshotRecorder | None = None
     if capture != "none":
         hook = _snapshot_hook(stage, capture, followers, {*plans, default_plan(stage.task)}, dim, device)
@@ -281,7 +289,8 @@ def train(
         )
     runner = _runner(stage, model, device, hooks, checkpoint, launcher)
     try:
-        runner.train()
+        with preemption.deferred():
+            runner.train()
     finally:
         progress.close()
     manifest = {
@@ -299,6 +308,8 @@ def train(
     }
     if get_rank() == 0:
         write_atomically(stage.folder / MANIFEST, json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+        for left in preempted(stage.folder).values():
+            left.unlink()
     return manifest
 
 
@@ -387,7 +398,8 @@ def _runner(
     }
     if settings.get("clip_grad"):
         wrapper["clip_grad"] = settings["clip_grad"]
-    runner_config = Config(dict(config))
+    # MLflow's back end looks for the folder here.
+    runner_config = Config({**config, "work_dir": str(stage.folder)})
     if launcher != "none" and device.type == "cpu":
         runner_config.model_wrapper_cfg = {
             "type": "MMDistributedDataParallel",
@@ -451,7 +463,7 @@ class FileLogRunner(Runner):
 
 
 def _clear(folder: Path) -> None:
-    for path in saved_epochs(folder).values():
+    for path in (*saved_epochs(folder).values(), *preempted(folder).values()):
         path.unlink()
     (folder / MANIFEST).unlink(missing_ok=True)
     if (folder / "snapshots").is_dir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from lt_bench.errors import LTBenchError
+from lt_bench.models.pretrained import check_weights, on_this_disk
 from lt_bench.registry import MODELS
 
 
@@ -24,17 +26,23 @@ class Numerics:
         channels_last: NHWC memory layout of images and convolution weights.
         threads: CPU threads of an operation; None leaves torch's choice. A sum over several threads is
             rounded in another order, so this decides bits; for a very small model 1 is also fastest.
+        batch_norm: on several ranks, whose statistics batch norm takes: ``global``, those of the global
+            batch, so that the number of ranks changes nothing; or ``rank``, those of each rank's share,
+            which saves a collective a layer and trains another network.
     """
 
     precision: str = "fp32"
     channels_last: bool = False
     threads: int | None = None
+    batch_norm: str = "global"
 
     def __post_init__(self) -> None:
         if self.precision not in ("fp32", "bf16"):
             raise LTBenchError(f"stage1.numerics.precision is 'fp32' or 'bf16', got {self.precision!r}")
         if self.threads is not None and (not isinstance(self.threads, int) or self.threads < 1):
             raise LTBenchError(f"stage1.numerics.threads is a number of threads from 1, got {self.threads!r}")
+        if self.batch_norm not in ("global", "rank"):
+            raise LTBenchError(f"stage1.numerics.batch_norm is 'global' or 'rank', got {self.batch_norm!r}")
 
     @contextmanager
     def on_cpu(self) -> Iterator[None]:
@@ -53,12 +61,28 @@ class Numerics:
 
 
 def build_backbone(cfg: dict[str, Any]) -> nn.Module:
-    """Build a backbone of this project, or mmpretrain's when the type starts with ``mmpretrain.``."""
-    if str(cfg.get("type", "")).startswith("mmpretrain."):
-        import mmpretrain.models  # noqa: F401  registers its backbones; seconds, so only on demand
-    elif cfg.get("type") == "resnet10":
-        import lt_bench.models.resnet10  # noqa: F401
-    return MODELS.build(cfg)
+    """Build a backbone of this project, or mmpretrain's when the type starts with ``mmpretrain.``.
+
+    Pretrained weights (``init_cfg``) are checked here; MMEngine loads them when training starts.
+
+    Raises:
+        LTBenchError: arguments that the backbone does not take, or pretrained weights that do not fit it.
+    """
+    with warnings.catch_warnings():
+        # mmcv-lite says what it lacks of mmcv; no backbone of an experiment needs it.
+        warnings.filterwarnings("ignore", "Fail to import ``MultiScaleDeformableAttention``")
+        if str(cfg.get("type", "")).startswith("mmpretrain."):
+            import mmpretrain.models  # noqa: F401  registers its backbones; seconds, so only on demand
+        elif cfg.get("type") == "resnet10":
+            import lt_bench.models.resnet10  # noqa: F401
+    local = on_this_disk(cfg)
+    try:
+        backbone: nn.Module = MODELS.build(local)
+    except (AssertionError, AttributeError, KeyError) as error:
+        # What mmpretrain has to say of a depth or a stage that there is none of.
+        raise LTBenchError(f"model.backbone of type {cfg['type']!r} does not build: {error}") from error
+    check_weights(backbone, local.get("init_cfg"))
+    return backbone
 
 
 class StageOneModel(BaseModel):

@@ -119,6 +119,31 @@ class SnapshotBuffer:
         self._serial.fill_(_NEVER)
         self._next = self._epoch_start = 0
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """The epoch in flight, for a checkpoint in the middle of it; of all ranks, which all call this.
+
+        Returns:
+            ``features`` (N, d), ``known`` (N,) and ``fresh`` (N,) bool, whether a row is of this epoch.
+        """
+        known, fresh = self._serial > _NEVER, self._serial >= max(self._epoch_start, 0)
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            known = self._combine_ranks(known)
+            seen = fresh.to(torch.int32)
+            dist.all_reduce(seen, op=dist.ReduceOp.MAX)
+            fresh = seen > 0
+        return {"features": self.features, "known": known, "fresh": fresh}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on with an epoch that was saved in flight, on as many ranks as there are now."""
+        device = self.features.device
+        self.features.copy_(state["features"])
+        known, fresh = state["known"].to(device), state["fresh"].to(device)
+        if dist.is_available() and dist.is_initialized() and dist.get_rank() > 0:
+            # The lowest rank that saw a row provides it; the others hold the same bytes.
+            fresh = torch.zeros_like(fresh)
+        self._serial.fill_(_NEVER).masked_fill_(known, 0).masked_fill_(fresh, 1)
+        self._epoch_start, self._next = 1, 2
+
     def _combine_ranks(self, known: Tensor) -> Tensor:
         """Make every rank's storage the global one; the samples that any rank knows."""
         rank, world = dist.get_rank(), dist.get_world_size()

@@ -62,6 +62,7 @@ class SnapshotHook(Hook):
         self.epoch_end_batches = epoch_end_batches
         self.catch_up = catch_up
         self._indices: Tensor | None = None
+        self._in_flight: dict[str, Tensor] | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Listen to the head: its input is the batch's features, whatever the loss does with them."""
@@ -105,9 +106,17 @@ class SnapshotHook(Hook):
             self.buffer.capture(batch.indices, model.features(batch.images))
         model.train()
 
+    def keep_epoch_in_progress(self) -> None:
+        """Let the next checkpoint hold what the epoch captured so far; every rank calls it."""
+        if self.capture == "training_forward":
+            self._in_flight = self.buffer.state_dict()
+
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Trails and followers travel in the checkpoint."""
+        """Trails and followers travel in the checkpoint, and an epoch in progress."""
         checkpoint["snapshots"] = {**self.recorder.state_dict(), "settings": self.settings}
+        if self._in_flight is not None:
+            checkpoint["snapshots"]["in_flight"] = self._in_flight
+            self._in_flight = None
         checkpoint["meta"]["follower_seconds"] = dict(self.recorder.seconds)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
@@ -120,6 +129,8 @@ class SnapshotHook(Hook):
                 f"{self.settings}; resume with the settings of before, or start over with --force"
             )
         missing = self.recorder.load_state_dict(checkpoint["snapshots"])
+        if "in_flight" in checkpoint["snapshots"]:
+            self.buffer.load_state_dict(checkpoint["snapshots"]["in_flight"])
         self.recorder.seconds.update(checkpoint["meta"]["follower_seconds"])
         if self.recorder.store is not None:
             self.recorder.store.truncate_after(done)

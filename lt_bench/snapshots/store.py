@@ -91,7 +91,13 @@ class SnapshotStore:
         header = self._header(snapshot.epoch) | {"sha256": _content_digest(tensors)}
         path = self.path(snapshot.epoch)
         with replacing(path) as temporary:
-            save_file(tensors, temporary, header)
+            try:
+                save_file(tensors, temporary, header)
+            except SafetensorError as error:
+                # A full disk comes as this too, and not as an OSError.
+                raise LTBenchError(
+                    f"cannot write {path}: {error}; free space or choose a folder you may write to"
+                ) from error
         if self.keep != "all":
             for epoch in self.epochs():
                 if epoch <= snapshot.epoch - int(self.keep):
