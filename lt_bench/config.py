@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
@@ -43,7 +44,7 @@ KEYS: dict[str, str] = {
 # What the harness gives every sampler.
 SAMPLER_SUPPLIED = ("labels", "num_classes", "batch_size", "seed", "epochs", "rank", "world")
 STAGE1_KEYS = ("epochs", "batch_size", "optimizer", "schedule", "numerics", "recipe", "clip_grad")
-NUMERICS_KEYS = ("precision", "channels_last", "threads")
+NUMERICS_KEYS = ("precision", "channels_last", "threads", "batch_norm")
 MODEL_KEYS = ("backbone", "feature_dim")
 SNAPSHOT_KEYS = ("keep", "dtype", "capture")
 METHOD_KEYS = ("label", "representation", "classifier", "prediction")
@@ -64,6 +65,12 @@ RUNTIME_LEAST = {
     "log_interval": 1,
     "val_interval": 0,
 }
+# What a tracker of MMEngine's imports, and what installs it.
+TRACKERS = {
+    "TensorboardVisBackend": ("tensorboard", "tensorboard"),
+    "MLflowVisBackend": ("mlflow", "'lt-bench[trackers]'"),
+    "WandbVisBackend": ("wandb", "'lt-bench[trackers]'"),
+}
 DTYPES = ("float32", "float16", "bfloat16")
 DEFAULTS: dict[str, Any] = {
     "convention": "strict",
@@ -77,7 +84,7 @@ DEFAULTS: dict[str, Any] = {
         "val_interval": 0,
         "visualizer": {
             "type": "Visualizer",
-            "vis_backends": [{"type": "LocalVisBackend"}],
+            "vis_backends": [{"type": "LocalVisBackend"}, {"type": "TensorboardVisBackend"}],
         },
     },
 }
@@ -111,7 +118,8 @@ def portable_dataset(cfg: Mapping[str, Any]) -> dict[str, Any]:
 
     Of files that are named by a path, such as a list of images, the file's name stays.
     """
-    kept = {key: value for key, value in cfg.items() if key not in ("root", "path", "download")}
+    places = ("root", "path", "lists", "annotations", "download")
+    kept = {key: value for key, value in cfg.items() if key not in places}
     return {key: _file_name(value) for key, value in kept.items()}
 
 
@@ -392,7 +400,13 @@ def _check_runtime(runtime: dict[str, Any]) -> None:
         raise LTBenchError(f"runtime.visualizer is a dict with a 'type', got {visualizer!r}")
     _check_part(VISUALIZERS, visualizer, "runtime.visualizer")
     for index, backend in enumerate(visualizer.get("vis_backends") or []):
-        _check_part(VISBACKENDS, backend, f"runtime.visualizer.vis_backends[{index}]", "save_dir")
+        where = f"runtime.visualizer.vis_backends[{index}]"
+        _check_part(VISBACKENDS, backend, where, "save_dir")
+        module, install = TRACKERS.get(backend["type"], ("", ""))
+        if module and find_spec(module) is None:
+            raise LTBenchError(
+                f"{where} is a {backend['type']}, which needs {module}; pip install {install}, or take it out"
+            )
 
 
 def _resolve_method(seam: str, given: dict[str, Any], recipe: Mapping[str, Any]) -> None:

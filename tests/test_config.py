@@ -12,6 +12,7 @@ from lt_bench.config import (
     list_configs,
     load_dataset,
     load_experiment,
+    portable_dataset,
     resolve,
 )
 from lt_bench.engine.identity import stage1_identity
@@ -99,3 +100,9 @@ def test_dataset_configs() -> None:
         load_dataset("digit_lt", {})
     with pytest.raises(LTBenchError, match="unknown key dataset.factor"):
         load_dataset("digits_lt", {"dataset.factor": 2})
+
+
+def test_a_recorded_dataset_does_not_say_where_it_lies() -> None:
+    given = dict(type="imagenet_lt", root="/a/b", lists="/a/c", undecodable="skip", train="/a/d/train.txt")
+    assert portable_dataset(given) == dict(type="imagenet_lt", undecodable="skip", train="train.txt")
+    assert portable_dataset(dict(type="inaturalist2018", annotations="/a")) == dict(type="inaturalist2018")

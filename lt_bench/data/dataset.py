@@ -101,7 +101,8 @@ def _digest(num_classes: int, splits: dict[str, Split]) -> str:
             digest.update(f"\nimages {tuple(split.images.shape)}\n".encode())
             digest.update(_bytes(split.images.cpu()))
         else:
-            lines = (f"{path} {_size(split, path)}\n" for path in split.paths)
+            pairs = zip(split.paths, _sizes(split), strict=True)
+            lines = (f"{path} {size}\n" for path, size in pairs)
             digest.update(f"\nfiles\n{''.join(lines)}".encode())
     return digest.hexdigest()
 
@@ -112,11 +113,11 @@ def _bytes(tensor: Tensor) -> memoryview:
     return array.astype(array.dtype.newbyteorder("<"), copy=False).reshape(-1).view("uint8").data
 
 
-def _size(split: ImageFiles, path: str) -> int:
-    try:
-        return (split.root / path).stat().st_size
-    except OSError as error:
+def _sizes(split: ImageFiles) -> list[int]:
+    missing = (split.sizes < 0).nonzero().flatten()
+    if len(missing):
         raise LTBenchError(
-            f"cannot read image {split.root / path}: {error.strerror or error}; "
+            f"cannot read image {split.root / split.paths[int(missing[0])]}: there is no such file; "
             "restore the file or take it off the list"
-        ) from error
+        )
+    return split.sizes.tolist()

@@ -1,24 +1,25 @@
 """Loaders over image files: workers decode and augment, the device finishes the batch.
 
 Transforms are dicts with a ``type``. Those of torchvision's v2 (``RandomResizedCrop``, ...) and
-any other callable registered in TRANSFORMS work on single images in the workers, in front; batch
+any other callable registered in TRANSFORMS work on single images in the workers, in front (a
+:class:`lt_bench.data.decode_crop.DecodingTransform` first of all: it reads the file itself); batch
 transforms follow and run on the device, on uint8, which is a quarter of the transfer.
 
 What is drawn for a single image is seeded by (seed, epoch, its place in the global epoch), so it
 does not depend on the number of workers or ranks, nor on where a run was resumed. Batch transforms
-draw from (seed, epoch, rank).
+draw from (seed, epoch) for the global batch, of which a rank takes its share.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import repeat
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
@@ -26,9 +27,15 @@ from torchvision.transforms.v2 import functional as v2_functional
 
 from lt_bench.data.batch import Batch
 from lt_bench.data.batch_transforms import BatchTransform, refuse_behind_final, refuse_random
+from lt_bench.data.decode_crop import leading_decoder
+from lt_bench.data.decoding import DECODE_ERRORS, in_words
+from lt_bench.data.draws import ShareGenerator
 from lt_bench.data.images import ImageFiles
+from lt_bench.data.place import LoaderPlace
 from lt_bench.data.samplers import EpochSampler, check_sampler
+from lt_bench.data.share import Share
 from lt_bench.data.tensor_loader import as_network_input
+from lt_bench.data.worker_signals import heed_only_the_parent
 from lt_bench.errors import LTBenchError
 from lt_bench.registry import TRANSFORMS
 from lt_bench.seeding import derive_seed
@@ -94,20 +101,22 @@ class _DecodedImages(Dataset[Any]):
     def __init__(
         self, files: ImageFiles, transforms: list[Callable[[Any], Any]], seed: int, stream: str
     ) -> None:
-        self._files, self._transforms = files, transforms
+        self._files = files
+        self._decode, self._transforms = leading_decoder(transforms)
         self._seed, self._stream = int(seed), stream
 
     def __getitem__(self, request: Request) -> tuple[Tensor, int] | str:
         epoch, place, position = request
         path = self._files.root / self._files.paths[position]
-        try:
-            with Image.open(path) as opened:
-                image: Any = opened.convert("RGB")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            # Returned, not raised: a worker's exception comes back wrapped in a traceback.
-            reason = " ".join(str(error).split())[:160]
-            return f"cannot decode image {path} ({reason}); restore it or take it off the list"
         with _seeded(derive_seed(self._stream, self._seed, epoch, place)):
+            try:
+                image = self._decode(path)
+            except DECODE_ERRORS as error:
+                # Returned, not raised: a worker's exception comes back wrapped in a traceback.
+                return (
+                    f"cannot decode image {path} ({in_words(error)}); restore it, take it off the list, or "
+                    "set dataset.undecodable='skip' to leave such training images out"
+                )
             for transform in self._transforms:
                 image = transform(image)
         if not isinstance(image, Tensor):
@@ -118,16 +127,19 @@ class _DecodedImages(Dataset[Any]):
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Seed the global generators that transforms draw from, and put them back afterwards."""
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
+    # Only the CPU's generator: where CUDA is not started, torch.manual_seed notes a traceback for every
+    # call, which takes longer than decoding.
+    cpu = torch.default_generator
+    states = random.getstate(), np.random.get_state(), cpu.get_state()
+    cpu.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        cpu.set_state(states[2])
 
 
 def _collate(items: list[tuple[Tensor, int] | str]) -> tuple[Tensor, Tensor] | str:
@@ -165,7 +177,7 @@ class _FileBatches:
         single, self.transforms = split_pipeline(transforms)
         self.dataset, self.device = files, torch.device(device)
         self.channels_last = channels_last
-        self._generator = torch.Generator(device=self.device)
+        self._generator = ShareGenerator(device=self.device)
         self._images = _DecodedImages(files, single, seed, stream)
         self._requested, self._workers = requests, workers
         self._batches = self._start()
@@ -176,14 +188,15 @@ class _FileBatches:
             batch_sampler=self._requested,
             collate_fn=_collate,
             num_workers=self._workers,
+            worker_init_fn=heed_only_the_parent,
             persistent_workers=self._workers > 0,
             pin_memory=self.device.type == "cuda",
             # Without one of its own it takes a number from the global generator each epoch.
             generator=torch.Generator(),
         )
 
-    def _finished(self) -> Iterator[Batch]:
-        arriving = iter(self._batches)
+    def _finished(self, shares: Iterable[Share | None]) -> Iterator[Batch]:
+        arriving, of_batches = iter(self._batches), iter(shares)
         while (held := next(arriving, None)) is not None:
             if isinstance(held, str):
                 # The workers end here, by the last reference to them; left to the error's
@@ -193,12 +206,14 @@ class _FileBatches:
                 raise LTBenchError(held)
             images, positions = held
             images = images.to(self.device, non_blocking=True)
+            self._generator.share = share = next(of_batches)
             for transform in self.transforms:
                 images = transform(images, self._generator)
             yield Batch(
                 as_network_input(images, self.channels_last),
                 self.dataset.labels[positions].to(self.device, non_blocking=True),
                 positions.to(self.device, non_blocking=True),
+                share,
             )
 
 
@@ -207,6 +222,8 @@ class _EpochRequests:
 
     def __init__(self, sampler: EpochSampler) -> None:
         self._sampler = sampler
+        # Batches to leave out of the next iteration.
+        self.skip = 0
 
     def __len__(self) -> int:
         return len(self._sampler)
@@ -215,7 +232,8 @@ class _EpochRequests:
         epoch, places = self._sampler.epoch, self._sampler.rank_places()
         positions = self._sampler.epoch_indices(epoch)[places]
         sizes = self._sampler.rank_sizes()
-        for at, images in zip(places.split(sizes), positions.split(sizes), strict=True):
+        batches = list(zip(places.split(sizes), positions.split(sizes), strict=True))
+        for at, images in batches[self.skip :]:
             pairs = zip(at.tolist(), images.tolist(), strict=True)
             yield [(epoch, place, position) for place, position in pairs]
 
@@ -236,7 +254,7 @@ class _OrderedRequests:
 
 
 class FileLoader(_FileBatches):
-    """Training batches from files; an epoch is a pure function of (seed, epoch) and the ranks.
+    """Training batches from files; an epoch is a pure function of (seed, epoch), shared out to ranks.
 
     Args:
         files: the training split.
@@ -265,9 +283,11 @@ class FileLoader(_FileBatches):
     ) -> None:
         check_sampler(sampler, len(files))
         self.sampler, self.seed = sampler, int(seed)
+        self._place = LoaderPlace(0)
+        self._epoch_requests = _EpochRequests(sampler)
         super().__init__(
             files,
-            _EpochRequests(sampler),
+            self._epoch_requests,
             transforms,
             device,
             seed,
@@ -289,10 +309,22 @@ class FileLoader(_FileBatches):
         """Batches an epoch."""
         return len(self.sampler)
 
+    def place(self, batches: int) -> LoaderPlace:
+        """Where the epoch in progress is after ``batches`` batches."""
+        return LoaderPlace(batches, self._generator.get_state())
+
+    def go_on_from(self, place: LoaderPlace) -> None:
+        """Let the next iteration, and that one only, start at ``place`` of its epoch."""
+        self._place = place
+
     def __iter__(self) -> Iterator[Batch]:
-        epoch, rank = self.sampler.epoch, self.sampler.rank
-        self._generator.manual_seed(derive_seed("augmentation", self.seed, epoch, rank))
-        return self._finished()
+        place, self._place = self._place, LoaderPlace(0)
+        # A rank has no seed of its own: all draw for the global batch.
+        place.seed(self._generator, derive_seed("augmentation", self.seed, self.sampler.epoch, 0))
+        self._epoch_requests.skip = place.batches
+        if self.sampler.world == 1:
+            return self._finished(repeat(None))
+        return self._finished(self.sampler.rank_shares(self.device)[place.batches :])
 
 
 class SequentialFileLoader(_FileBatches):
@@ -334,4 +366,4 @@ class SequentialFileLoader(_FileBatches):
         return len(self._requested)
 
     def __iter__(self) -> Iterator[Batch]:
-        return self._finished()
+        return self._finished(repeat(None))

@@ -8,20 +8,38 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from lt_bench.data.classes import class_names, count_classes
 from lt_bench.data.dataset import LongTailData
+from lt_bench.data.decoding import decode_faults
 from lt_bench.data.images import ImageFiles
+from lt_bench.data.listing import parse_list, read_bytes
 from lt_bench.data.public_lists import PUBLIC_LISTS, difference, public_name
 from lt_bench.errors import LTBenchError
 from lt_bench.registry import DATASETS
 
-_INTEGER = re.compile(r"-?[0-9]{1,18}")
+UNDECODABLE = ("stop", "skip")
+
+
+@dataclass(frozen=True)
+class ListText:
+    """The list of one split.
+
+    Attributes:
+        file: where it was read from.
+        content: lines of ``path label``.
+        sha256: hex, of the file; None where that is ``content`` itself.
+    """
+
+    file: Path
+    content: bytes
+    sha256: str | None = None
 
 
 @DATASETS.register_module(name="image_list")
@@ -35,6 +53,7 @@ def image_list(
     classes: str | os.PathLike[str] | list[str] | None = None,
     check_files: bool = True,
     require_public: bool = False,
+    undecodable: str = "stop",
 ) -> LongTailData:
     """Images in files below ``root``, decoded by workers while training.
 
@@ -48,28 +67,108 @@ def image_list(
         classes: names, or a file with one a line; by default the indices.
         check_files: look for every image now instead of failing in the middle of an epoch.
         require_public: refuse lists that are not byte for byte the published ones.
+        undecodable: ``"stop"`` or ``"skip"``, see :func:`listed_data`.
 
     Raises:
         LTBenchError: a list that cannot be read, a line without a label, an image that is listed
             twice, stands in two splits or is missing, or a label out of range.
     """
+    lists = {"train": train, "val": val, "test": test}
+    files = {part: Path(file).expanduser() for part, file in lists.items() if file is not None}
+    refuse_setting(undecodable)
+    folder = image_folder(root)
+    texts = {part: ListText(file, read_bytes(file)) for part, file in files.items()}
+    return listed_data(
+        name,
+        folder,
+        texts,
+        num_classes=num_classes,
+        names=_names(classes),
+        check_files=check_files,
+        require_public=require_public,
+        undecodable=undecodable,
+    )
+
+
+def refuse_setting(undecodable: str) -> None:
+    """Refuse a value of ``undecodable`` that means nothing.
+
+    Raises:
+        LTBenchError: it is neither ``"stop"`` nor ``"skip"``.
+    """
+    if undecodable not in UNDECODABLE:
+        raise LTBenchError(f"undecodable is {' or '.join(map(repr, UNDECODABLE))}, got {undecodable!r}")
+
+
+def image_folder(root: str | os.PathLike[str]) -> Path:
+    """The image root.
+
+    Raises:
+        LTBenchError: there is no such folder.
+    """
     folder = Path(root).expanduser()
     if not folder.is_dir():
         raise LTBenchError(f"image root {folder} is no folder; set root to where the images lie")
-    lists = {"train": train, "val": val, "test": test}
-    files = {part: Path(file).expanduser() for part, file in lists.items() if file is not None}
-    contents = {part: _content(file) for part, file in files.items()}
-    splits = {part: _parse(contents[part], file, folder) for part, file in files.items()}
+    return folder
+
+
+def listed_data(
+    name: str,
+    root: Path,
+    texts: Mapping[str, ListText],
+    *,
+    num_classes: int | None = None,
+    names: list[str] | None = None,
+    check_files: bool = True,
+    require_public: bool = False,
+    expected: Mapping[str, str] | None = None,
+    undecodable: str = "stop",
+    source: str = "image list",
+) -> LongTailData:
+    """The dataset that lists describe.
+
+    What cannot be decoded is found before training, not in the middle of it: ``"skip"`` decodes every
+    image once, by threads, takes the training images that fail off the split, and says how many and
+    which in ``facts``. So an epoch still shows each index of the split once, which snapshots rely on;
+    training counts and shot groups are of what is trained on; the data's identity and the run's record
+    tell this training set from the whole one; and a resumed run sees the same split. A fault in a
+    validation or test image stops under either setting: every score is of the whole split. An image
+    that is missing, or that the disk does not give, is not undecodable and always stops.
+
+    Args:
+        name: of the dataset.
+        root: the folder that the lists' paths start from.
+        texts: the lists of ``train``, ``test`` and perhaps ``val``.
+        num_classes: C; by default as many as ``names``, else the highest label plus one.
+        names: of the classes; by default the indices.
+        check_files: look for every image now.
+        require_public: refuse lists that are not byte for byte published ones.
+        expected: which public list each split must be, where not just any will do.
+        undecodable: ``"stop"``, where a loader meets such an image, or ``"skip"``.
+        source: what the facts say the lists were read from.
+
+    Raises:
+        LTBenchError: see :func:`image_list`.
+    """
+    refuse_setting(undecodable)
+    list_facts = {
+        part: _list_facts(text, require_public, (expected or {}).get(part)) for part, text in texts.items()
+    }
+    splits = {part: _split(text, root) for part, text in texts.items()}
     _refuse_shared(splits)
-    if check_files:
+    if check_files or undecodable == "skip":
         for part, split in splits.items():
-            _refuse_missing(split, files[part])
-    names = _names(classes)
+            _refuse_missing(split, texts[part].file)
     if num_classes is None and names is not None:
         num_classes = len(names)
     elif num_classes is None:
         highest = (int(split.labels.max()) for split in splits.values() if len(split))
         num_classes = count_classes(highest, len(splits["train"]), name)
+    evaluation = "no validation or test image is left out: one that cannot be decoded stops the run"
+    decoding: dict[str, Any] = {"setting": undecodable, "evaluation": evaluation}
+    if undecodable == "skip":
+        splits["train"], decoding["train"] = _decodable(splits)
+        decoding["skipped"] = len(decoding["train"])
     return LongTailData(
         name=name,
         classes=class_names(names, num_classes, name),
@@ -79,51 +178,39 @@ def image_list(
         facts={
             "draw": "none",
             "profile": "as given",
-            "source": "image list",
-            "lists": {
-                part: _list_facts(files[part], content, require_public) for part, content in contents.items()
-            },
-            "validation": {"rule": "its own list" if val is not None else "none"},
+            "source": source,
+            "lists": list_facts,
+            "validation": {"rule": "its own list" if "val" in texts else "none"},
+            "undecodable": decoding,
         },
     )
 
 
-def _content(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise LTBenchError(
-            f"cannot read list {file}: {error.strerror or error}; name an existing file"
-        ) from error
+def _split(text: ListText, root: Path) -> ImageFiles:
+    listing = parse_list(text.content, text.file)
+    if listing.faults:
+        raise LTBenchError(listing.faults[0].sentence)
+    return ImageFiles(tuple(listing.paths), torch.tensor(listing.labels, dtype=torch.int64), root)
 
 
-def _parse(content: bytes, file: Path, root: Path) -> ImageFiles:
-    try:
-        lines = content.decode("utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise LTBenchError(f"list {file} is not UTF-8 text; it may be another file") from error
-    seen: dict[str, int] = {}
-    labels: list[int] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        path, _, label = line.strip().rpartition(" ")
-        path = path.strip()
-        if not path or not _INTEGER.fullmatch(label):
+def _decodable(splits: dict[str, ImageFiles]) -> tuple[ImageFiles, dict[str, str]]:
+    """The training split without what cannot be decoded, and the paths left out with the reasons."""
+    train = splits["train"]
+    for part, split in splits.items():
+        faults = decode_faults(split.root, split.paths)
+        if part == "train":
+            skipped = {train.paths[place]: reason for place, reason in faults.items()}
+        elif faults:
+            place, reason = next(iter(faults.items()))
             raise LTBenchError(
-                f"line {number} of {file} must be 'path label' with an integer label, got {line[:80]!r}"
+                f"{len(faults)} images of the {part} split cannot be decoded, the first is "
+                f"{split.root / split.paths[place]} ({reason}); restore them: undecodable='skip' leaves out "
+                "training images only, a score is of the whole split"
             )
-        if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
-            raise LTBenchError(
-                f"line {number} of {file} leaves the image root with {path!r}; write paths relative to root"
-            )
-        if path in seen:
-            raise LTBenchError(
-                f"image {path!r} stands twice in {file}, in lines {seen[path]} and {number}; take one off"
-            )
-        seen[path] = number
-        labels.append(int(label))
-    return ImageFiles(tuple(seen), torch.tensor(labels, dtype=torch.int64), root)
+    if not skipped:
+        return train, skipped
+    kept = [place for place, path in enumerate(train.paths) if path not in skipped]
+    return ImageFiles(tuple(train.paths[place] for place in kept), train.labels[kept], train.root), skipped
 
 
 def _refuse_shared(splits: dict[str, ImageFiles]) -> None:
@@ -139,27 +226,31 @@ def _refuse_shared(splits: dict[str, ImageFiles]) -> None:
 
 
 def _refuse_missing(split: ImageFiles, file: Path) -> None:
-    missing = [path for path in split.paths if not (split.root / path).is_file()]
-    if missing:
+    missing = (split.sizes < 0).nonzero().flatten()
+    if len(missing):
         raise LTBenchError(
             f"{len(missing)} of {len(split)} images listed in {file} are not below {split.root}, "
-            f"the first is {missing[0]!r}; set root, restore them or take them off the list"
+            f"the first is {split.paths[int(missing[0])]!r}; set root, restore them or take them off the list"
         )
 
 
 def _names(classes: str | os.PathLike[str] | list[str] | None) -> list[str] | None:
     if classes is None or isinstance(classes, list):
         return classes
-    lines = _content(Path(classes).expanduser()).decode("utf-8", errors="replace").splitlines()
+    lines = read_bytes(Path(classes).expanduser()).decode("utf-8", errors="replace").splitlines()
     return [line.strip() for line in lines if line.strip()]
 
 
-def _list_facts(file: Path, content: bytes, require_public: bool) -> dict[str, Any]:
-    public = public_name(content)
-    if require_public and public is None:
-        what = f"list {file} is none of the public ones ({', '.join(PUBLIC_LISTS)})"
-        if file.name in PUBLIC_LISTS:
-            what = f"list {file} is not the public one: {difference(file.name, content)}"
-        raise LTBenchError(f"{what}; fetch it again, or leave require_public out")
-    digest = hashlib.sha256(content).hexdigest()
-    return {"file": file.name, "sha256": digest, "public": public}
+def _list_facts(text: ListText, require_public: bool, expected: str | None) -> dict[str, Any]:
+    public = public_name(text.content)
+    if require_public and (public is None or public != (expected or public)):
+        known = expected or (text.file.name if text.file.name in PUBLIC_LISTS else None)
+        if known is None:
+            what = f"list {text.file} is none of the public ones ({', '.join(PUBLIC_LISTS)})"
+        elif public is not None:
+            what = f"list {text.file} is the public {public}, expected is {known}"
+        else:
+            what = f"list {text.file} is not the public one: {difference(known, text.content)}"
+        raise LTBenchError(f"{what}; fetch it again, or set require_public=False for lists of your own")
+    digest = text.sha256 or hashlib.sha256(text.content).hexdigest()
+    return {"file": text.file.name, "sha256": digest, "public": public}

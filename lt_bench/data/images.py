@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from lt_bench.data.image_tree import file_sizes
 from lt_bench.errors import LTBenchError
 
 
@@ -92,6 +94,11 @@ class ImageFiles:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @cached_property
+    def sizes(self) -> Tensor:
+        """(N,) int64 bytes of each file, -1 where there is none; looked up once."""
+        return file_sizes(self.root, self.paths)
 
 
 def _check_pair(count: int, labels: Tensor) -> None:

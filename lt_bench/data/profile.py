@@ -44,6 +44,34 @@ def exponential_counts(largest: int, imbalance_factor: float, num_classes: int) 
     return counts
 
 
+def inaturalist_profile() -> list[int]:
+    """Class sizes from 1,000 to 2 with iNaturalist 2018's total (437,513) and strict shot groups.
+
+    Those are 842 many-shot, 4,076 medium-shot and 3,224 few-shot classes. Geometric within the medium (100 to
+    20) and few (19 to 2) classes; the many-shot classes fall from 1,000 to 101 as steeply as the total asks
+    for. A profile, not the dataset's own counts.
+
+    Returns:
+        8,142 counts, from the head to the tail.
+    """
+    many, medium, few, total = 842, 4076, 3224, 437_513
+
+    def fall(high: float, low: float, classes: int, steepness: float) -> NDArray[np.int64]:
+        place = np.linspace(0, 1, classes)
+        return np.rint(low * (high / low) ** ((1 - place) ** steepness)).astype(np.int64)
+
+    rest = np.concatenate([fall(100, 20, medium, 1.0), fall(19, 2, few, 1.0)])
+    flat, steep = 0.1, 20.0
+    for _ in range(60):
+        middle = (flat + steep) / 2
+        over = int(fall(1000, 101, many, middle).sum() + rest.sum()) > total
+        flat, steep = (middle, steep) if over else (flat, middle)
+    head = fall(1000, 101, many, steep)
+    short = total - int(head.sum() + rest.sum())
+    head[1 : 1 + abs(short)] += 1 if short > 0 else -1
+    return [*map(int, head), *map(int, rest)]
+
+
 @dataclass(frozen=True)
 class Draw:
     """Positions in the balanced set.

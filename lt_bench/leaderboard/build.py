@@ -55,7 +55,8 @@ def _build_section(
     for row in section.rows:
         found = [record for record in by_name.get(row.config or "", ()) if record.kind == "measured"]
         fitting = [record for record in found if not misfits(section, record)]
-        left_out += [record for record in found if misfits(section, record)]
+        # Two rows may name one config.
+        left_out += [record for record in found if misfits(section, record) and record not in left_out]
         state = PUBLISHED if row.config is None else MEASURED if fitting else NOT_RUN
         rows.append(
             TableRow(

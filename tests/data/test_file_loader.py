@@ -233,3 +233,21 @@ def test_refuses(files: ImageFiles) -> None:
     fewer = ImageFiles(files.paths[:5], files.labels[:5], files.root)
     with pytest.raises(LTBenchError, match="made for 20 images, the split has 5"):
         FileLoader(fewer, sampler=_loader(files).sampler, transforms=AUGMENT, device="cpu", seed=0)
+
+
+def test_a_worker_outlives_sigterm_of_others_and_ends_by_its_parents(files: ImageFiles) -> None:
+    import os
+    import signal
+    import subprocess
+
+    loader = _loader(files, workers=1)
+    batches = iter(loader)
+    next(batches)
+    (worker,) = loader._batches._iterator._workers
+    # From a process that is not the parent.
+    subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)
+    assert len(list(batches)) == len(loader) - 1
+    assert worker.is_alive()
+    os.kill(worker.pid, signal.SIGTERM)
+    worker.join(10)
+    assert not worker.is_alive()

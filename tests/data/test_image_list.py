@@ -13,8 +13,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from lt_bench.data import images as images_module
 from lt_bench.data import public_lists
 from lt_bench.data.dataset import LongTailData
+from lt_bench.data.image_tree import file_sizes
 from lt_bench.data.images import ImageFiles
 from lt_bench.data.public_lists import PUBLIC_LISTS, public_name
 from lt_bench.errors import LTBenchError
@@ -172,3 +174,65 @@ def test_places_lt_as_published(tmp_path: Path) -> None:
     strict = [int((counts > 100).sum()), int(((counts >= 20) & (counts <= 100)).sum())]
     assert strict == [131, 163]
     assert torch.equal(data.test.labels.bincount(), torch.full((365,), 100))
+
+
+def _damage(folder: Path, name: str) -> None:
+    file = folder / "root" / name
+    file.write_bytes(file.read_bytes()[:60])
+
+
+def test_skip_takes_undecodable_training_images_off_and_says_so(folder: Path) -> None:
+    whole = _build(folder)
+    _damage(folder, "a/1.png")
+    data = _build(folder, undecodable="skip")
+    assert isinstance(data.train, ImageFiles)
+    assert data.train.paths == ("a/0.png", "a/2 with space.png")
+    assert data.train.labels.tolist() == [0, 1]
+    assert data.counts.tolist() == [1, 1]
+    stated = data.facts["undecodable"]
+    assert stated["setting"] == "skip" and stated["skipped"] == 1
+    assert stated["evaluation"].startswith("no validation or test image is left out")
+    assert list(stated["train"]) == ["a/1.png"]
+    assert data.facts["sizes"]["train"] == 2
+    json.dumps(data.facts)
+    assert data.train_identity != whole.train_identity
+    # Stopping is what a loader does, and is the default.
+    assert len(_build(folder).train) == 3
+    kept = _build(folder).facts["undecodable"]
+    assert kept == {"setting": "stop", "evaluation": stated["evaluation"]}
+
+
+def test_skip_changes_nothing_of_a_sound_copy(folder: Path) -> None:
+    assert _build(folder, undecodable="skip").identity == _build(folder).identity
+
+
+def test_skip_never_leaves_out_what_is_scored_or_missing(folder: Path) -> None:
+    _damage(folder, "b/1.png")
+    with pytest.raises(LTBenchError, match="1 images of the test split cannot be decoded.*b/1.png"):
+        _build(folder, undecodable="skip")
+    (folder / "root" / "a" / "0.png").unlink()
+    with pytest.raises(LTBenchError, match="1 of 3 images listed"):
+        _build(folder, undecodable="skip", check_files=False)
+
+
+def test_skip_may_not_empty_a_class(folder: Path) -> None:
+    _damage(folder, "a/2 with space.png")
+    with pytest.raises(LTBenchError, match="no training sample of class 1"):
+        _build(folder, undecodable="skip", num_classes=2)
+    with pytest.raises(LTBenchError, match="undecodable is 'stop' or 'skip', got 'ignore'"):
+        _build(folder, undecodable="ignore")
+
+
+def test_files_are_looked_up_once_for_check_and_identities(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+
+    def counted(root: Path, paths: tuple[str, ...]) -> torch.Tensor:
+        looked.append(len(paths))
+        return file_sizes(root, paths)
+
+    monkeypatch.setattr(images_module, "file_sizes", counted)
+    data = _build(folder)
+    assert data.train_identity != data.identity
+    assert sorted(looked) == [2, 3]

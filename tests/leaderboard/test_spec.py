@@ -89,7 +89,7 @@ def test_configs_of_the_paper_tables_carry_dataset_and_backbone():
         "table1": [r"imagenet_lt/\w+_r10"],
         "table2": [r"imagenet_lt/\w+_r10", r"places_lt/\w+_r152"],
         "table3": [r"imagenet_lt/\w+_rx50"],
-        "table4": [r"inat18/\w+_r50"],
+        "table4": [r"inaturalist2018/\w+_r50"],
     }
     for name, patterns in expected.items():
         sections = load_spec(name).sections

@@ -1,0 +1,10 @@
+_base_ = [
+    "../_base_/datasets/imagenet_lt.py",
+    "../_base_/models/resnet10.py",
+    "../_base_/schedules/decoupling_90e.py",
+]
+method = dict(
+    label="Focal",
+    representation=dict(type="focal", gamma=2.0),
+    classifier=dict(type="kept"),
+)

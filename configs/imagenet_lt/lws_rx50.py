@@ -1,0 +1,10 @@
+_base_ = [
+    "../_base_/datasets/imagenet_lt.py",
+    "../_base_/models/resnext50.py",
+    "../_base_/schedules/decoupling_90e.py",
+]
+method = dict(
+    label="LWS",
+    representation=dict(type="plain"),
+    classifier=dict(type="lws", recipe=dict(epochs=5)),
+)

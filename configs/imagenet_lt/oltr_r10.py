@@ -1,0 +1,11 @@
+_base_ = [
+    "../_base_/datasets/imagenet_lt.py",
+    "../_base_/models/resnet10.py",
+    "../_base_/schedules/decoupling_90e.py",
+]
+method = dict(
+    label="OLTR",
+    representation=dict(type="plain"),
+    # The released ImageNet-LT recipe.
+    classifier=dict(type="oltr", epochs=60, step=20, batch_size=256, backbone_lr=0.01, head_lr=0.1),
+)

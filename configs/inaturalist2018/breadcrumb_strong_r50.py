@@ -1,0 +1,10 @@
+_base_ = [
+    "../_base_/datasets/inaturalist2018.py",
+    "../_base_/models/resnet50.py",
+    "../_base_/schedules/decoupling_200e.py",
+]
+method = dict(
+    label="Strong Breadcrumb",
+    representation=dict(type="plain"),
+    classifier=dict(type="breadcrumb", variant="strong", alignment="mean"),
+)
