@@ -27,6 +27,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lt_bench.data.profile import inaturalist_profile
 from lt_bench.snapshots.assembly import assemble
 from lt_bench.snapshots.buffer import SnapshotBuffer
 from lt_bench.snapshots.plan import class_specific_plan
@@ -47,30 +48,6 @@ def seconds(work: Callable[[], object]) -> float:
     if DEVICE == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - start
-
-
-def inaturalist_counts() -> Tensor:
-    """Class sizes from 1,000 to 2 with iNaturalist 2018's groups and total.
-
-    Geometric within the medium (100 to 21) and few (20 to 2) classes; the many-shot classes fall from 1,000
-    to 101 as steeply as the total asks for.
-    """
-    many, medium, few, total = 842, 4076, 3224, 437_513
-
-    def fall(high: float, low: float, classes: int, steepness: float) -> Tensor:
-        place = torch.linspace(0, 1, classes, dtype=torch.float64)
-        return (low * (high / low) ** ((1 - place) ** steepness)).round().long()
-
-    rest = torch.cat([fall(100, 21, medium, 1.0), fall(20, 2, few, 1.0)])
-    flat, steep = 0.1, 20.0
-    for _ in range(60):
-        middle = (flat + steep) / 2
-        over = int(fall(1000, 101, many, middle).sum() + rest.sum()) > total
-        flat, steep = (middle, steep) if over else (flat, middle)
-    head = fall(1000, 101, many, steep)
-    short = total - int(head.sum() + rest.sum())
-    head[1 : 1 + abs(short)] += 1 if short > 0 else -1
-    return torch.cat([head, rest])
 
 
 def some_features(rows: int, dim: int, dtype: torch.dtype) -> Tensor:
@@ -94,19 +71,11 @@ def filled_trail(counts: Tensor, dim: int, dtype: torch.dtype) -> tuple[Snapshot
     return Snapshot(plan.max_depth, features, counts, mean, std), trail
 
 
-def test_the_profile_is_that_of_inaturalist() -> None:
-    counts = inaturalist_counts()
-    assert (len(counts), int(counts.sum())) == (8142, 437_513)
-    assert (int(counts.max()), int(counts.min())) == (1000, 2)
-    assert int((counts > 100).sum()) == 842 and int((counts <= 20).sum()) == 3224
-    assert class_specific_plan(counts).n_b == 54
-
-
 @pytest.mark.benchmark_suite
 @pytest.mark.parametrize("alignment", ["mean", "variance", "class_agnostic", "none"])
 def test_assembly_against_a_copy(benchmark, alignment: str) -> None:
     torch.set_num_threads(THREADS)
-    counts = inaturalist_counts()
+    counts = torch.tensor(inaturalist_profile())
     counts = counts if FULL else counts[::20]
     dim = 2048
     snapshot, trail = filled_trail(counts, dim, torch.float16)
