@@ -1,4 +1,4 @@
-"""The command line: ``lt-bench run | score | table | list | show``.
+"""The command line: ``lt-bench run | search | sweep | score | table | data | list | show``.
 
 Everything a person can mend ends in one sentence on standard error and exit code 2.
 """
@@ -11,11 +11,12 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lt_bench import __version__
-from lt_bench.errors import LTBenchError
+from lt_bench.errors import PREEMPTED_CODE, LTBenchError, Preempted
 
 RECORDS = Path("leaderboards/records")
 BOARDS = Path("leaderboards")
@@ -23,6 +24,8 @@ SEARCHES = Path("leaderboards/searches")
 WORK = Path("work_dirs")
 # Records named one by one at the end of a run.
 FEW = 6
+# Weak and strong, on one shared stage 1.
+REHEARSED = ["rehearsal/breadcrumb_weak", "rehearsal/breadcrumb_strong"]
 KINDS = ("methods", "configs", "datasets", "tables")
 
 
@@ -33,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after ``lt-bench``; None takes the process's.
 
     Returns:
-        The exit code: 0, 2 for something a person can mend, 130 for an interruption.
+        The exit code: 0, 2 for something a person can mend, 130 for an interruption, 143 where SIGTERM ended
+        a run that can be resumed.
     """
     arguments = _parser().parse_args(argv)
     try:
@@ -53,8 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    except KeyboardInterrupt:
-        print("lt-bench: interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
+    except Preempted as ended:
+        print(f"lt-bench: {ended}", file=sys.stderr)
+        return PREEMPTED_CODE
+    except KeyboardInterrupt as interruption:
+        how = str(interruption) or "--resume goes on from the last checkpoint"
+        print(f"lt-bench: interrupted; {how}", file=sys.stderr)
         return 130
     return 0
 
@@ -76,6 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--resume", action="store_true", help="go on with an unfinished stage 1")
     run.add_argument("--force", action="store_true", help="fit and score again what has a record; start over")
     run.add_argument("--launcher", default="none", help="none, pytorch, slurm or mpi (%(default)s)")
+    run.add_argument(
+        "--timeout", type=float, default=600, help="seconds to wait for other processes (%(default)s)"
+    )
     run.set_defaults(command=_run)
 
     search = commands.add_parser("search", help="choose a method's parameters on the validation split")
@@ -94,6 +105,25 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (%(default)s)")
     search.add_argument("--resume", action="store_true", help="go on with an unfinished stage 1")
     search.set_defaults(command=_search)
+
+    sweep = commands.add_parser("sweep", help="run configs x seeds, many at once, here or on SLURM")
+    sweep.add_argument("configs", nargs="*", metavar="CONFIG", help="a name (digits_lt/crt) or a path")
+    sweep.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
+    _add_options(sweep)
+    sweep.add_argument("--folder", type=Path, required=True, help="the sweep's state: a folder a job")
+    sweep.add_argument("--status", action="store_true", help="list the jobs of --folder and run nothing")
+    sweep.add_argument("--retry", action="store_true", help="run failed jobs again")
+    sweep.add_argument("--jobs", type=int, help="how many at once (one a GPU; one without; all on SLURM)")
+    sweep.add_argument("--work-dir", type=Path, default=WORK, help="stage-1 artefacts (%(default)s)")
+    sweep.add_argument("--records", type=Path, default=RECORDS, help="run records (%(default)s)")
+    sweep.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (%(default)s)")
+    sweep.add_argument("--slurm", action="store_true", help="submit a SLURM array; the next five go with it")
+    sweep.add_argument("--partition", help="SLURM's partition")
+    sweep.add_argument("--gpus", type=int, help="GPUs of a job")
+    sweep.add_argument("--cpus", type=int, help="cores of a job")
+    sweep.add_argument("--time", help="time limit of a job, as of sbatch; it goes on after it")
+    sweep.add_argument("--mem", help="memory of a job, as of sbatch")
+    sweep.set_defaults(command=_sweep)
 
     score = commands.add_parser("score", help="score a file of predictions or logits")
     score.add_argument("file", type=Path, help=".npz (logits or predictions) or .csv")
@@ -115,6 +145,32 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--check", action="store_true", help="write nothing; fail if a byte would change")
     table.set_defaults(command=_table)
 
+    rehearse = commands.add_parser(
+        "rehearse", help="memory, disk and time of the pipeline at a real dataset's size, on generated data"
+    )
+    rehearse.add_argument(
+        "name",
+        metavar="NAME",
+        help="imagenet_lt, places_lt, inaturalist2018, or a file with one count a line",
+    )
+    rehearse.add_argument("--mode", choices=("features", "images"), default="features", help="(%(default)s)")
+    rehearse.add_argument("--configs", nargs="+", default=REHEARSED, metavar="CONFIG", help="(%(default)s)")
+    rehearse.add_argument("--epochs", type=int, help="epochs (as many as fill the longest trail, and 3)")
+    rehearse.add_argument("--keep", type=_keep, default=0, help="snapshots on disk: a number or 'all' (0)")
+    rehearse.add_argument("--dtype", default="float16", help="of the snapshots (%(default)s)")
+    rehearse.add_argument("--dim", type=int, help="features: dimensions (those of the published backbone)")
+    rehearse.add_argument(
+        "--steps", type=int, help="features: train only a linear classifier for that many steps (whole ones)"
+    )
+    rehearse.add_argument("--image-size", type=int, default=8, help="images: pixels a side (%(default)s)")
+    rehearse.add_argument("--schedule", type=int, default=200, help="epochs to extrapolate to (%(default)s)")
+    rehearse.add_argument("--work-dir", type=Path, help="where it writes for a while (the system's folder)")
+    rehearse.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (%(default)s)")
+    rehearse.add_argument("--json", type=Path, metavar="FILE", help="write the report there, too")
+    rehearse.set_defaults(command=_rehearse)
+
+    _add_data(commands.add_parser("data", help="check or prepare a copy of a dataset"))
+
     listing = commands.add_parser("list", help=f"list {', '.join(KINDS)}")
     listing.add_argument("kind", choices=KINDS)
     listing.add_argument("--import", dest="modules", nargs="+", default=[], metavar="MODULE")
@@ -127,6 +183,26 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(required=True, metavar="check|prepare")
+    check = verbs.add_parser("check", help="tell all that is wrong with a copy")
+    check.add_argument("--annotations", type=Path, help="folder of the official train2018.json, val2018.json")
+    check.add_argument("--own-lists", action="store_true", help="the lists need not be the public ones")
+    check.add_argument("--decode", action="store_true", help="decode every image, not only look at its ends")
+    check.add_argument("--hash", action="store_true", help="tell images with equal bytes")
+    check.add_argument("--convention", default="strict", help="shot groups: paper, strict or inclusive")
+    check.add_argument("--json", type=Path, metavar="FILE", help="write every finding to a file")
+    _add_options(check)
+    check.set_defaults(command=_data_check)
+    prepare = verbs.add_parser("prepare", help="fetch the public list files; images are not fetched")
+    prepare.add_argument("--url", help="address that the list files lie below, where not the public one")
+    prepare.set_defaults(command=_data_prepare)
+    for verb in (check, prepare):
+        verb.add_argument("name", metavar="NAME", help="a dataset, e.g. imagenet_lt")
+        verb.add_argument("--root", type=Path, help="folder of the images")
+        verb.add_argument("--lists", type=Path, help="folder of the list files (the root)")
+
+
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="override config keys"
@@ -136,7 +212,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     choose_device(arguments.device)
     from lt_bench.config import load_experiment
-    from lt_bench.engine import distributed
+    from lt_bench.engine import distributed, preemption
     from lt_bench.leaderboard.terminal import result_table
     from lt_bench.run import Settings, run
 
@@ -145,8 +221,7 @@ def _run(arguments: argparse.Namespace) -> None:
             raise LTBenchError(f"a seed is a whole number from 0, got {seed}")
     options = parse_options(arguments.cfg_options)
     experiments = [load_experiment(name, options) for name in arguments.configs]
-    distributed.start(arguments.launcher)
-    try:
+    with preemption.listening(), distributed.joined(arguments.launcher, arguments.timeout):
         console = _console()
         settings = Settings(
             arguments.work_dir,
@@ -156,8 +231,6 @@ def _run(arguments: argparse.Namespace) -> None:
             arguments.launcher,
         )
         outcome = run(experiments, arguments.seeds, settings, console)
-    finally:
-        distributed.stop()
     if outcome.records:
         console.print(result_table([record for _, record in outcome.records]))
         for path, _ in outcome.records[:FEW]:
@@ -169,21 +242,70 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _search(arguments: argparse.Namespace) -> None:
     choose_device(arguments.device)
+    from lt_bench.engine import preemption
     from lt_bench.leaderboard.terminal import search_table
     from lt_bench.search import search
 
-    report, path = search(
-        arguments.config,
-        parse_grid(arguments.grid),
-        arguments.seeds,
-        options=parse_options(arguments.cfg_options),
-        work_dir=arguments.work_dir,
-        out=arguments.out,
-        resume=arguments.resume,
-        console=(console := _console()),
-    )
+    with preemption.listening():
+        report, path = search(
+            arguments.config,
+            parse_grid(arguments.grid),
+            arguments.seeds,
+            options=parse_options(arguments.cfg_options),
+            work_dir=arguments.work_dir,
+            out=arguments.out,
+            resume=arguments.resume,
+            console=(console := _console()),
+        )
     console.print(search_table(report))
     console.print(f"report: {path}", soft_wrap=True)
+
+
+def _sweep(arguments: argparse.Namespace) -> None:
+    from lt_bench.sweep.job import jobs_in
+    from lt_bench.sweep.watch import status_lines
+
+    if arguments.status:
+        print("\n".join(status_lines(jobs_in(arguments.folder))))
+        return
+    launch, at_once = _launcher(arguments)
+    from lt_bench.config import load_experiment
+    from lt_bench.sweep.plan import Asked, plan
+    from lt_bench.sweep.sweep import sweep
+
+    if not arguments.configs:
+        raise LTBenchError("a sweep runs configs; name one or more, or give --status to list its jobs")
+    for seed in arguments.seeds:
+        if seed < 0:
+            raise LTBenchError(f"a seed is a whole number from 0, got {seed}")
+    options = parse_options(arguments.cfg_options)
+    asked = [Asked(name, load_experiment(name, options)) for name in arguments.configs]
+    specs = plan(asked, arguments.seeds, arguments.cfg_options, arguments.work_dir, arguments.records)
+    sweep(specs, arguments.folder, launch, at_once or len(specs), arguments.retry, _console())
+
+
+def _launcher(arguments: argparse.Namespace) -> tuple[Any, int | None]:
+    """How a sweep's jobs are run, and how many at once; None for as many as there are."""
+    from lt_bench.sweep import local, slurm
+
+    if arguments.jobs is not None and arguments.jobs < 1:
+        raise LTBenchError(f"--jobs is a whole number from 1, got {arguments.jobs}")
+    asked = {name: getattr(arguments, name) for name in ("partition", "gpus", "cpus", "time", "mem")}
+    if arguments.slurm:
+        if asked["time"] is None:
+            raise LTBenchError("--slurm needs --time, the time limit of a job")
+        resources = slurm.Resources(minutes=slurm.minutes_of(asked.pop("time")), **asked)
+        slurm.check_cluster()
+        files = arguments.folder / "slurm"
+        return partial(slurm.run_there, files, resources, arguments.device), arguments.jobs
+    for name, value in asked.items():
+        if value is not None:
+            raise LTBenchError(f"--{name} is for SLURM; give --slurm with it")
+    choose_device(arguments.device)
+    name = arguments.device.partition(":")[0]
+    gpus = [] if name == "cpu" else local.visible_gpus()
+    at_once = arguments.jobs or max(1, len(gpus))
+    return partial(local.run_here, local.places(at_once, gpus, local.cores()), name), at_once
 
 
 def _score(arguments: argparse.Namespace) -> None:
@@ -233,6 +355,82 @@ def _table(arguments: argparse.Namespace) -> None:
             print(paths[arguments.formats.index("md")].read_text())
         for path in paths:
             print(path)
+
+
+def _rehearse(arguments: argparse.Namespace) -> None:
+    choose_device(arguments.device)
+    from rich.progress import track
+
+    from lt_bench import rehearsal
+    from lt_bench.config import load_experiment
+    from lt_bench.data.class_counts import class_counts
+    from lt_bench.files import write_atomically
+
+    counts = class_counts(arguments.name)
+    if arguments.work_dir is not None:
+        arguments.work_dir.mkdir(parents=True, exist_ok=True)
+    console = _console()
+    shared = {name: getattr(arguments, name) for name in ("epochs", "keep", "dtype", "schedule", "work_dir")}
+    if arguments.mode == "images":
+        asked = rehearsal.ImageRehearsal(image_size=arguments.image_size, **shared)
+        report = rehearsal.rehearse_images(counts, arguments.name, asked, arguments.configs, console)
+    else:
+        report = rehearsal.rehearse_features(
+            counts,
+            rehearsal.FeatureRehearsal(dim=arguments.dim, steps=arguments.steps, **shared),
+            [load_experiment(name) for name in arguments.configs],
+            lambda epochs: iter(track(epochs, "epochs", console=console, transient=True)),
+        )
+    for table in rehearsal.tables(report):
+        console.print(table)
+    if arguments.json is not None:
+        write_atomically(arguments.json, json.dumps(report.as_dict(), indent=2) + "\n")
+    if report.failed:
+        raise LTBenchError(
+            f"{len(report.failed)} of {len(report.checks)} checks do not hold, the first: "
+            f"{report.failed[0].statement}; report it with the rehearsal's tables"
+        )
+
+
+def _keep(text: str) -> str | int:
+    return text if text == "all" else int(text)
+
+
+def _data_check(arguments: argparse.Namespace) -> None:
+    from lt_bench.data_check import check_copy, report_json, report_text
+    from lt_bench.evaluation.shots import find_convention
+    from lt_bench.files import write_atomically
+
+    find_convention(arguments.convention)
+    report = check_copy(
+        arguments.name,
+        arguments.root,
+        lists=arguments.lists,
+        annotations=arguments.annotations,
+        own_lists=arguments.own_lists,
+        decode=arguments.decode,
+        hash_content=arguments.hash,
+        options=parse_options(arguments.cfg_options),
+    )
+    print(report_text(report, arguments.convention))
+    if arguments.json is not None:
+        held = report_json(report, arguments.convention)
+        write_atomically(arguments.json, json.dumps(held, indent=1, ensure_ascii=False) + "\n")
+    if not report.sound:
+        raise LTBenchError(report.summary())
+
+
+def _data_prepare(arguments: argparse.Namespace) -> None:
+    from lt_bench.data.preparing import fetch_lists
+    from lt_bench.data_check import public_set
+
+    public = public_set(arguments.name)
+    folder = arguments.lists or arguments.root
+    if folder is None:
+        raise LTBenchError("data prepare puts the lists into --lists or --root; give one of them")
+    for path, what in fetch_lists(public, folder, arguments.url).items():
+        print(f"{path}: {what}")
+    print(f"images: {public.images_from}; below the root stand {public.layout}")
 
 
 def _list(arguments: argparse.Namespace) -> None:

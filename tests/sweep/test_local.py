@@ -1,0 +1,217 @@
+"""Jobs as processes of this machine; here the processes are short scripts."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from lt_bench.errors import LTBenchError
+from lt_bench.sweep import attempt
+from lt_bench.sweep.job import Spec, SweepJob
+from lt_bench.sweep.local import places, run_here
+from lt_bench.sweep.sweep import sweep
+from lt_bench.sweep.watch import Watch
+
+
+@pytest.fixture()
+def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, str]]:
+    """What the job of each seed runs in place of ``lt-bench run``."""
+    by_seed: dict[int, str] = {}
+
+    def command(spec: Spec, device: str) -> list[str]:
+        return [sys.executable, "-c", by_seed[spec.seed]]
+
+    monkeypatch.setattr(attempt, "command", command)
+    yield by_seed
+
+
+@pytest.fixture()
+def recorded(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """Seeds whose records count as written."""
+    seeds: set[int] = set()
+    monkeypatch.setattr(Spec, "recorded", lambda self: self.seed in seeds)
+    monkeypatch.setattr(Spec, "found", lambda self: [])
+    return seeds
+
+
+def here(*jobs: SweepJob, at_once: int = 2) -> str:
+    written = StringIO()
+    console = Console(file=written, width=200)
+    with Watch(jobs, at_once, console) as watch:
+        run_here(places(at_once, [], at_once), "cpu", jobs, watch)
+    return written.getvalue()
+
+
+def test_places() -> None:
+    assert [place["OMP_NUM_THREADS"] for place in places(3, [], 8)] == ["2", "2", "2"]
+    assert "CUDA_VISIBLE_DEVICES" not in places(1, [], 8)[0]
+    assert places(1, [], 0)[0]["OMP_NUM_THREADS"] == "1"
+    devices = [place["CUDA_VISIBLE_DEVICES"] for place in places(3, ["4", "GPU-a"], 8)]
+    assert devices == ["4", "GPU-a", "4"]
+
+
+def test_the_words_of_a_process(spec: Callable) -> None:
+    words = attempt.command(spec(configs=("a/b", "c.py"), seed=7, options=("x=1", "y=2")), "cpu")
+    said = " ".join(words)
+    assert "run a/b c.py --seeds 7" in said and said.endswith("--device cpu --resume --cfg-options x=1 y=2")
+    assert "--cfg-options" not in attempt.command(spec(), "cpu")
+
+
+def test_no_more_at_once_than_asked(
+    job: Callable, scripts: dict[int, str], recorded: set[int], tmp_path: Path
+) -> None:
+    """Every script notes how many run while it does."""
+    running = tmp_path / "running"
+    running.mkdir()
+    body = (
+        "import os, sys, time, pathlib\n"
+        f"folder = pathlib.Path({str(running)!r}); mine = folder / str(os.getpid()); mine.touch()\n"
+        "time.sleep(0.6); print('beside', len(list(folder.iterdir()))); mine.unlink()\n"
+        "print('threads', os.environ['OMP_NUM_THREADS'])\n"
+    )
+    jobs = [job(seed=seed) for seed in range(5)]
+    scripts.update(dict.fromkeys(range(5), body))
+    recorded.update(range(5))
+    told = here(*jobs)
+    assert all(one.state() == "done" for one in jobs)
+    beside = [int(re.findall(r"beside (\d)", one.log.read_text())[0]) for one in jobs]
+    assert max(beside) == 2
+    assert "threads 1" in jobs[0].log.read_text()
+    assert told.count("running") >= 5 and "5 of 5 done; nothing left" in told
+
+
+def test_ends(job: Callable, scripts: dict[int, str], recorded: set[int]) -> None:
+    """Only an own fault is a failure; what was stopped, or wrote no record, goes on the next time."""
+    say = "import sys; print('lt-bench: expected more, got less; give more', file=sys.stderr); sys.exit(2)"
+    scripts.update({0: say, 1: "raise ValueError('a bug')", 2: "pass", 3: "import sys; sys.exit(143)"})
+    scripts[4] = "import os; os.kill(os.getpid(), 9)"
+    jobs = [job(seed=seed) for seed in range(5)]
+    told = here(*jobs)
+    assert [one.state() for one in jobs] == ["failed", "failed", *["interrupted"] * 3]
+    assert jobs[0].failure() == "expected more, got less; give more"
+    assert jobs[1].failure() == "exit code 1: ValueError: a bug"
+    assert "expected more, got less" in told
+
+
+def test_a_log_keeps_every_attempt_and_a_sentence_is_the_last_ones(
+    job: Callable, scripts: dict[int, str], recorded: set[int]
+) -> None:
+    one = job()
+    scripts[0] = "import sys; print('lt-bench: first'); sys.exit(2)"
+    here(one)
+    one.forget("failed")
+    scripts[0] = "import sys; sys.exit(2)"
+    here(one)
+    assert one.failure() == "exit code 2: nothing was printed"
+    assert one.log.read_text() == "lt-bench: first\n"
+
+
+def test_interrupted_ends_its_processes(
+    job: Callable, scripts: dict[int, str], recorded: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripts[0] = (
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (print('saved', flush=True), sys.exit(143)))\n"
+        "print('began', flush=True); time.sleep(60)\n"
+    )
+    scripts[1] = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print('began', flush=True); time.sleep(60)"
+    )
+    jobs = [job(), job(seed=1)]
+    monkeypatch.setattr(attempt.stop_all, "__defaults__", (1.0,))
+
+    def interrupt(seconds: float) -> None:
+        if all(one.log.exists() and "began" in one.log.read_text() for one in jobs):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("lt_bench.sweep.local.time", SimpleNamespace(sleep=interrupt))
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        here(*jobs)
+    assert time.monotonic() - started < 40
+    assert "saved" in jobs[0].log.read_text()
+    assert [one.state() for one in jobs] == ["interrupted", "interrupted"], "and nothing holds the folders"
+
+
+def test_a_job_outlives_a_killed_sweep_and_is_waited_for(
+    job: Callable, scripts: dict[int, str], recorded: set[int], tmp_path: Path
+) -> None:
+    one = job()
+    go = tmp_path / "go"
+    body = f"import pathlib, time\nwhile not pathlib.Path({str(go)!r}).exists(): time.sleep(0.05)"
+    killed = (
+        "import os, sys, pathlib\nfrom lt_bench.sweep import attempt, job\n"
+        f"attempt.command = lambda spec, device: [sys.executable, '-c', {body!r}]\n"
+        f"attempt.start(job.open_job(pathlib.Path({str(one.folder)!r})), 'cpu', {{}})\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", killed], check=False, timeout=120)
+    assert one.state() == "running"
+    scripts[0] = "print('second')"
+    recorded.add(0)
+    polls = []
+
+    def told(*_: Any) -> None:
+        polls.append(one.state())
+        go.touch()
+
+    watch = Watch([one], 1, Console(quiet=True))
+    watch.refresh = told  # type: ignore[method-assign]
+    run_here(places(1, [], 1), "cpu", [one], watch)
+    assert polls[0] == "running" and one.state() == "done" and one.log.read_text() == "second\n"
+
+
+def test_failures_are_told_and_retried(
+    spec: Callable, scripts: dict[int, str], recorded: set[int], tmp_path: Path
+) -> None:
+    specs = [spec(), spec(seed=1)]
+    scripts.update({0: "import sys; print('lt-bench: no luck'); sys.exit(2)", 1: "print('well')"})
+    recorded.add(1)
+    written = StringIO()
+
+    def go(retry: bool) -> None:
+        console = Console(file=written, width=200)
+        launch = lambda jobs, watch: run_here(places(2, [], 2), "cpu", jobs, watch)  # noqa: E731
+        sweep(specs, tmp_path / "s", launch, 2, retry, console)
+
+    recorded.clear()
+    scripts[1] = "import sys; sys.exit(130)"
+    with pytest.raises(LTBenchError, match=r"1 of 2 jobs failed and 1 were interrupted.*--retry"):
+        go(retry=False)
+    recorded.add(1)
+    with pytest.raises(LTBenchError, match=r"1 of 2 jobs failed; their logs are in .*jobs, and --retry"):
+        go(retry=False)
+    log = tmp_path / "s" / "jobs" / specs[0].id / "log.txt"
+    assert f"failed: no luck (log: {log})" in written.getvalue()
+    assert log.read_text().count("no luck") == 1, "a failed job is not run again unasked"
+    scripts[0] = "print('better')"
+    recorded.add(0)
+    go(retry=True)
+    assert "2 of 2 done" in written.getvalue()
+    recorded.clear()
+    with pytest.raises(LTBenchError, match="2 of 2 jobs were ended from outside"):
+        go(retry=False)
+
+
+def test_a_terminal_has_a_bar(job: Callable) -> None:
+    jobs = [job(), job(seed=1), job(seed=2)]
+    written = StringIO()
+    console = Console(file=written, width=120, force_terminal=True)
+    with Watch(jobs, 1, console) as watch:
+        watch.tell(jobs[0], "running")
+        jobs[0].mark_done({"stage1": 30.0, "other": 10.0})
+        watch.tell(jobs[0], "done")
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written.getvalue())
+    assert "0/3 3 waiting; time left: unknown" in plain
+    assert "1/3 2 waiting; time left: about 1 min" in plain, "two of 40 s, one at a time"
