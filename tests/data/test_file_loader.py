@@ -174,6 +174,19 @@ def test_an_image_that_cannot_be_decoded_is_named(files: ImageFiles, damage: str
     assert "\n" not in str(caught.value)
 
 
+def test_a_root_that_vanishes_is_told_and_can_come_back(files: ImageFiles, tmp_path: Path) -> None:
+    """A file server that goes away in the middle of an epoch."""
+    loader = _loader(files)
+    whole = _images(list(loader))
+    batches = iter(loader)
+    next(batches)
+    away = files.root.rename(tmp_path.parent / f"{tmp_path.name}-away")
+    with pytest.raises(LTBenchError, match=r"cannot decode image .* \(.*No such file"):
+        list(batches)
+    away.rename(files.root)
+    assert torch.equal(_images(list(loader)), whole)
+
+
 def test_images_of_several_sizes_are_told(files: ImageFiles) -> None:
     Image.new("RGB", (4, 4)).save(files.root / "3.png")
     with pytest.raises(LTBenchError, match="differ in shape, .3, 4, 4. and .3, 8, 8., after"):
