@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lt_bench.data.profile import draw_long_tail, exponential_counts
@@ -27,13 +27,16 @@ def test_published_sizes(largest: int, classes: int, factor: int, total: int) ->
 
 
 @settings(deadline=None)
+@example(largest=231, classes=2, factor=1.1)
 @given(st.integers(1, 6000), st.integers(2, 300), st.floats(1, 500))
 def test_profile_falls_from_largest_to_largest_over_factor(largest: int, classes: int, factor: float) -> None:
     if largest / factor < 1 + 1e-6:
         return
     counts = exponential_counts(largest, factor, classes)
     assert counts[0] == largest
-    assert counts[-1] in {int(largest / factor), int(largest / factor * (1 - 1e-12))}
+    # Where the quotient is a whole number, rounding decides between two.
+    smallest = largest / factor
+    assert int(smallest * (1 - 1e-12)) <= counts[-1] <= int(smallest * (1 + 1e-12))
     assert counts == sorted(counts, reverse=True)
 
 
