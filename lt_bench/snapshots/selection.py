@@ -1,7 +1,9 @@
 """Which features make up A^e: those that a plan takes in any case, and a seeded draw of the rest.
 
-A class's features are numbered ``lag * n_j + place``. What a plan takes in any case and the pools that
-the rest is drawn from are the same in every epoch and are worked out once; only the draw is new.
+Earlier snapshots that are taken whole are not listed here: they are blocks of a trail's memory
+(:mod:`lt_bench.snapshots.layout`). A class's features are numbered ``lag * n_j + place``. What a plan takes
+in any case and the pools that the rest is drawn from are the same in every epoch and are worked out once;
+only the draw is new.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ def select_rows(
     surplus: Surplus,
     device: torch.device | str,
 ) -> tuple[Rows, Rows]:
-    """Which features make up A^e: the current ones and the earlier ones, C * n_B in all.
+    """Which features make up A^e: the current ones, and the earlier ones that are not of whole snapshots.
 
     Args:
         plan: the make-up.
@@ -74,7 +76,7 @@ class _MakeUp:
     """What is the same in every epoch.
 
     Attributes:
-        certain: what is taken in any case, current and earlier.
+        certain: what is taken in any case, current and earlier, but for whole earlier snapshots.
         counts: (C,) the n_j.
         first_number: (C,) the number of a pool's first feature.
         pool_classes, pool_numbers: every feature of the pools that something is drawn from, numbered
@@ -98,11 +100,12 @@ def _make_up(plan: BacktrackPlan, device: torch.device) -> _MakeUp:
     counts = plan.counts.to(device)
     first_number = (plan.whole * plan.counts).to(device)
     copies = plan.copies.clamp(min=1).to(device)
-    certain = plan.whole * plan.counts + plan.copies * plan.pool
-    classes, number = rows_of(certain.to(device), int(certain.sum()))
-    base = first_number.index_select(0, classes)
-    copied = base + (number - base) // copies.index_select(0, classes)
-    number = torch.where(number < base, number, copied)
+    current = plan.whole.clamp(max=1) * plan.counts
+    certain = current + plan.copies * plan.pool
+    classes, place = rows_of(certain.to(device), int(certain.sum()))
+    beyond = place - current.to(device).index_select(0, classes)
+    copied = torch.div(beyond, copies.index_select(0, classes), rounding_mode="floor")
+    number = torch.where(beyond < 0, place, first_number.index_select(0, classes) + copied)
     candidates = torch.where(plan.drawn > 0, plan.pool, 0)
     pool_classes, pool_numbers = rows_of(candidates.to(device), int(candidates.sum()))
     drawn_classes, drawn_ranks = rows_of(plan.drawn.to(device), int(plan.drawn.sum()))

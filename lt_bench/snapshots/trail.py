@@ -1,7 +1,8 @@
 """The bread crumb trail: earlier snapshots, of each class as many as its back-tracking needs.
 
-One preallocated ring. Class j has depth_j - 1 slots of n_j rows; its features of epoch e' lie in
-slot e' mod (depth_j - 1), so pushing a snapshot overwrites the oldest one and moves nothing.
+One preallocated ring. Class j has depth_j - 1 slots of n_j rows, in the order of :mod:`layout
+<lt_bench.snapshots.layout>`; its features of epoch e' lie in slot e' mod (depth_j - 1), so pushing a
+snapshot overwrites the oldest one and moves nothing.
 Class-specific back-tracking keeps (K_j - 1) n_j < n_B features of a class, hence fewer than C n_B
 in all, beside one mean and one deviation, of *all* n_j features, for every kept (class, epoch).
 """
@@ -14,12 +15,16 @@ import torch
 from torch import Tensor
 
 from lt_bench.errors import LTBenchError
+from lt_bench.snapshots.layout import Block, layout_of
 from lt_bench.snapshots.plan import BacktrackPlan
 from lt_bench.snapshots.ragged import rows_of, starts
 from lt_bench.snapshots.snapshot import Snapshot
 
 # Rows are copied in blocks of about this size, so that a push needs no second snapshot's memory.
 _BLOCK_BYTES = 64 * 2**20
+
+# Where rows lie in a trail that is saved; another order is another number.
+_LAYOUT = 2
 
 _TENSORS = ("features", "mean", "std", "epoch_mean")
 
@@ -50,10 +55,10 @@ class Trail:
         self.held = 0
         wide = torch.promote_types(dtype, torch.float32)
         slots, counts = plan.slots, plan.counts
-        self._rows = int((slots * counts).sum())
+        self.layout = layout_of(plan)
         self._deepest = plan.max_depth - 1
-        groups = int(slots.sum())
-        self.features = torch.zeros(self._rows, dim, dtype=dtype, device=self.device)
+        groups = self.layout.groups
+        self.features = torch.zeros(self.layout.rows, dim, dtype=dtype, device=self.device)
         self.mean = torch.zeros(groups, dim, dtype=wide, device=self.device)
         self.std = torch.zeros_like(self.mean)
         self.epoch_mean = torch.zeros(self._deepest, dim, dtype=wide, device=self.device)
@@ -61,8 +66,8 @@ class Trail:
         self._counts = counts.to(self.device)
         # A class without slots is never looked up; 1 keeps the modulus defined.
         self._modulus = slots.clamp(min=1).to(self.device)
-        self._first_row = starts(slots * counts).to(self.device)
-        self._first_group = starts(slots).to(self.device)
+        self._first_row = self.layout.first_row.to(self.device)
+        self._first_group = self.layout.first_group.to(self.device)
         # What a push copies: the classes that keep anything, and their rows in a snapshot.
         keeping = slots > 0
         self._keeping = keeping.nonzero().flatten().to(self.device)
@@ -132,6 +137,17 @@ class Trail:
                 "make both from the same settings"
             )
 
+    def block(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
+        """Views of a block: features (classes, slots, samples, d), mean and std (classes, slots, d)."""
+        classes, slots = block.classes.numel(), block.slots
+        rows = slice(block.first_row, block.first_row + classes * slots * block.size)
+        groups = slice(block.first_group, block.first_group + classes * slots)
+        return (
+            self.features[rows].view(classes, slots, block.size, self.dim),
+            self.mean[groups].view(classes, slots, self.dim),
+            self.std[groups].view(classes, slots, self.dim),
+        )
+
     def rows(self, classes: Tensor, places: Tensor, epochs: Tensor | int) -> Tensor:
         """Rows of ``features`` that hold the given samples.
 
@@ -150,9 +166,9 @@ class Trail:
         return self._first_group.index_select(0, classes) + slot
 
     def state_dict(self) -> dict[str, Any]:
-        """Four tensors, not copied, and the integers ``newest`` (0 for none) and ``held``."""
+        """Four tensors, not copied, and three integers: ``newest`` (0 for none), ``held`` and ``layout``."""
         state: dict[str, Any] = {name: getattr(self, name) for name in _TENSORS}
-        return {**state, "newest": self.newest or 0, "held": self.held}
+        return {**state, "newest": self.newest or 0, "held": self.held, "layout": _LAYOUT}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` gave.
@@ -160,11 +176,11 @@ class Trail:
         Raises:
             LTBenchError: it is of a trail with another plan, d or dtype; this trail is as before.
         """
-        missing = {*_TENSORS, "newest", "held"} - set(state)
-        if missing:
+        missing = {*_TENSORS, "newest", "held", "layout"} - set(state)
+        if missing or state["layout"] != _LAYOUT:
             raise LTBenchError(
-                f"the saved trail has no {', '.join(sorted(missing))}; the checkpoint is of "
-                "another version: train stage 1 again"
+                f"the saved trail has no {', '.join(sorted(missing)) or 'layout of this version'}; "
+                "the checkpoint is of another version: train stage 1 again"
             )
         for name in _TENSORS:
             here, saved = getattr(self, name), state[name]

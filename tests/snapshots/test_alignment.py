@@ -9,7 +9,7 @@ import torch
 
 from lt_bench.errors import LTBenchError
 from lt_bench.registry import ALIGNMENTS
-from lt_bench.snapshots.alignment import Moments
+from lt_bench.snapshots.alignment import GatheredMoments
 
 GENERATOR = torch.Generator().manual_seed(3)
 MEANS = torch.randn(4, 5, generator=GENERATOR, dtype=torch.float64)
@@ -17,8 +17,10 @@ STDS = torch.rand(4, 5, generator=GENERATOR, dtype=torch.float64) + 0.1
 EPOCH_MEANS = torch.randn(3, 5, generator=GENERATOR, dtype=torch.float64)
 
 
-def moments(groups: list[int], epochs: list[int], count: list[int], std=STDS) -> Moments:
-    return Moments(MEANS, std, EPOCH_MEANS, torch.tensor(groups), torch.tensor(epochs), torch.tensor(count))
+def moments(groups: list[int], epochs: list[int], count: list[int], std=STDS) -> GatheredMoments:
+    return GatheredMoments(
+        MEANS, std, EPOCH_MEANS, torch.tensor(groups), torch.tensor(epochs), torch.tensor(count)
+    )
 
 
 def test_names() -> None:

@@ -155,6 +155,8 @@ def test_foreign_snapshots_are_refused() -> None:
     ("change", "sentence"),
     [
         (lambda state: state.pop("held"), "has no held"),
+        (lambda state: state.pop("layout"), "has no layout"),
+        (lambda state: state.update(layout=1), "no layout of this version; .* train stage 1 again"),
         (lambda state: state.update(features=torch.zeros(1, DIM)), "features is"),
         (lambda state: state.update(mean=state["mean"].double()), "mean is .* torch.float64"),
     ],
@@ -168,6 +170,7 @@ def test_a_foreign_state_is_refused_and_changes_nothing(change, sentence: str) -
         key: torch.zeros_like(value) if isinstance(value, torch.Tensor) else 0
         for key, value in trail.state_dict().items()
     }
+    state["layout"] = trail.state_dict()["layout"]
     change(state)
     with pytest.raises(LTBenchError, match=sentence):
         trail.load_state_dict(state)
