@@ -22,9 +22,9 @@ from lt_bench.engine.stage2 import FrozenRepresentation
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.environment import code_version
 from lt_bench.evaluation.record import utc_now
-from lt_bench.evaluation.report import evaluate
+from lt_bench.evaluation.report import Scores, evaluate
 from lt_bench.files import write_atomically
-from lt_bench.run import Settings, fit_job, held, jobs_of, train_group
+from lt_bench.run import Job, Settings, fit_job, held, jobs_of, train_group
 
 RULE = (
     "the highest mean class accuracy on the validation split, averaged over the seeds; "
@@ -72,11 +72,7 @@ def search(
     experiments = [load_experiment(config, {**options, **point}) for point in points]
     code = code_version()
     settings = Settings(work_dir, out, resume=resume)
-    scored: list[dict[str, Any]] = []
-    for number, (point, experiment) in enumerate(zip(points, experiments, strict=True), 1):
-        told = ", ".join(f"{key.removeprefix('method.')}={value}" for key, value in point.items())
-        console.print(f"point {number} of {len(points)}: {told}", soft_wrap=True)
-        scored.append({"values": point, **_on_validation(experiment, seeds, settings, console, code)})
+    scored = _on_validation(points, experiments, seeds, settings, console, code)
     means = [math.fsum(point["mean_class"]) / len(seeds) for point in scored]
     first = experiments[0]
     report = {
@@ -97,25 +93,49 @@ def search(
 
 
 def _on_validation(
-    experiment: Experiment, seeds: Sequence[int], settings: Settings, console: Console, code: dict[str, Any]
-) -> dict[str, list[float]]:
-    """Validation accuracies of one point, by seed."""
-    accuracies: dict[str, list[float]] = {"mean_class": [], "overall": []}
-    for job in jobs_of([experiment], seeds, settings):
+    points: Sequence[Mapping[str, Any]],
+    experiments: Sequence[Experiment],
+    seeds: Sequence[int],
+    settings: Settings,
+    console: Console,
+    code: dict[str, Any],
+) -> list[dict[str, Any]]:
+    """The points with their validation accuracies by seed; those of one stage 1 are fitted together."""
+    jobs = [job for experiment in experiments for job in jobs_of([experiment], seeds, settings)]
+    for job in jobs:
         if job.stage.data.val is None:
             raise LTBenchError(
                 f"a search chooses on validation, which {job.stage.data.name} lacks; hold out a part of its "
                 "training images (dataset.val_per_class)"
             )
-        with held([job]):
-            train_group([job], settings, console, code)
-            representation = FrozenRepresentation(job.stage)
-            found = fit_job(job, representation).logits("val")
-        if found is None:
-            raise RuntimeError("a dataset with a validation split has its features")
-        logits, labels = found
-        task = job.stage.task
-        scores = evaluate(logits, labels, task.counts.to(logits.device), task.convention)
-        accuracies["mean_class"].append(scores.mean_class)
-        accuracies["overall"].append(scores.overall)
-    return accuracies
+    found: dict[int, Scores] = {}
+    for identity in dict.fromkeys(job.stage.identity for job in jobs):
+        group = {number: job for number, job in enumerate(jobs) if job.stage.identity == identity}
+        with held(list(group.values())):
+            train_group(list(group.values()), settings, console, code)
+            representation = FrozenRepresentation(next(iter(group.values())).stage)
+            for number, job in group.items():
+                found[number] = _score(job, representation)
+                point = points[number // len(seeds)]
+                told = ", ".join(f"{key.removeprefix('method.')}={value}" for key, value in point.items())
+                accuracy = found[number].mean_class
+                console.print(f"{told}, seed {job.seed}: {accuracy:.1f} on validation", soft_wrap=True)
+    scored = []
+    for index, point in enumerate(points):
+        own = [found[index * len(seeds) + place] for place in range(len(seeds))]
+        scored.append(
+            {
+                "values": point,
+                "mean_class": [scores.mean_class for scores in own],
+                "overall": [scores.overall for scores in own],
+            }
+        )
+    return scored
+
+
+def _score(job: Job, representation: FrozenRepresentation) -> Scores:
+    found = fit_job(job, representation).logits("val")
+    if found is None:
+        raise RuntimeError("a dataset with a validation split has its features")
+    (logits, labels), task = found, job.stage.task
+    return evaluate(logits, labels, task.counts.to(logits.device), task.convention)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from lt_bench.data.batch import Batch
 from lt_bench.data.loader import build_loader
 from lt_bench.data.samplers import EpochSampler
 from lt_bench.engine.data import evaluation_loader, training_loader
+from lt_bench.engine.feature_cache import FeatureCache
 from lt_bench.engine.stage1 import StageOne, feature_dim, finished_model, follower_name
 from lt_bench.errors import LTBenchError
 from lt_bench.method import (
@@ -57,6 +59,7 @@ class FrozenRepresentation(TrainedRepresentation):
         self._features: dict[str, Features | None] = {}
         # What making each split's features took.
         self.seconds: dict[str, float] = {}
+        self.cache = FeatureCache()
 
     def features(self, split: str) -> Features | None:
         """See the base class."""
@@ -79,7 +82,8 @@ class FrozenRepresentation(TrainedRepresentation):
         self, sampler: Mapping[str, Any], *, batch_size: int, epochs: int
     ) -> ImageFeatureEpochs:
         """See the base class."""
-        return ImageFeatureEpochs(self.model, self.images(sampler, batch_size=batch_size, epochs=epochs))
+        images = self.images(sampler, batch_size=batch_size, epochs=epochs)
+        return ImageFeatureEpochs(self.model, images, self.cache)
 
     def images(self, sampler: Mapping[str, Any], *, batch_size: int, epochs: int) -> LoaderEpochs:
         """See the base class."""
@@ -236,13 +240,23 @@ class ImageFeatureEpochs:
     Attributes:
         model: the frozen model.
         images: batches of images.
+        cache: of all who go through images of this stage 1.
     """
 
     model: StageOneModel
     images: LoaderEpochs
+    cache: FeatureCache
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of epoch ``epoch`` (from 1): features (B, d) and labels (B,)."""
+        """Batches of epoch ``epoch`` (from 1): features (B, d), not to be written to, and labels (B,)."""
+        sampler = self.images.loader.sampler
+        # Augmentation is drawn for (seed, epoch), image after image: the order tells the rest.
+        order = sampler.epoch_indices(epoch - 1).numpy().tobytes()
+        key = (epoch, sampler.batch_size, hashlib.sha256(order).hexdigest())
+        return self.cache.epoch(key, lambda: self.made(epoch))
+
+    def made(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same, through the backbone."""
         for batch in self.images.epoch(epoch):
             with torch.no_grad():
                 features = self.model.features(batch.images)

@@ -1,0 +1,123 @@
+"""Features are made once for all classifiers that go through the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+import lt_bench.engine.stage2 as stage2_module
+from lt_bench.engine.feature_cache import FeatureCache
+from tests.short import SHORT
+
+
+class Source:
+    """Batches of one row each, and how often they were made."""
+
+    def __init__(self, batches: int) -> None:
+        self.batches, self.made = batches, 0
+
+    def __call__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        self.made += 1
+        for number in range(self.batches):
+            yield torch.full((1, 4), float(number)), torch.tensor([number])
+
+
+def values(cache: FeatureCache, key: object, source: Source) -> list[int]:
+    return [int(labels) for _, labels in cache.epoch(key, source)]
+
+
+def test_an_epoch_is_made_once() -> None:
+    cache, source = FeatureCache(), Source(3)
+    assert values(cache, "a", source) == values(cache, "a", source) == [0, 1, 2]
+    assert source.made == 1 and cache.spared > 0
+    values(cache, "b", source)
+    assert source.made == 2
+
+
+def test_what_does_not_fit_is_made_again() -> None:
+    # A batch is 16 bytes of features and 8 of labels.
+    cache, source = FeatureCache(most_bytes=3 * 24), Source(4)
+    assert values(cache, "a", source) == values(cache, "a", source) == [0, 1, 2, 3]
+    assert source.made == 2 and cache.spared == 0
+    small = Source(3)
+    values(cache, "b", small)
+    assert values(cache, "b", small) == [0, 1, 2] and small.made == 1
+    other = Source(1)
+    assert values(cache, "c", other) == values(cache, "c", other) == [0] and other.made == 2
+
+
+def test_an_epoch_that_was_left_early_is_not_kept() -> None:
+    cache, source = FeatureCache(), Source(3)
+    next(cache.epoch("a", source))
+    assert values(cache, "a", source) == [0, 1, 2] and source.made == 2
+
+
+@pytest.fixture()
+def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Images that went through a frozen backbone for a classifier, batch by batch."""
+    seen: list[int] = []
+
+    class Counting(stage2_module.ImageFeatureEpochs):
+        def made(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+            for features, labels in super().made(epoch):
+                seen.append(len(labels))
+                yield features, labels
+
+    monkeypatch.setattr(stage2_module, "ImageFeatureEpochs", Counting)
+    return seen
+
+
+def test_crt_and_lws_share_their_images_and_give_what_they_give_alone(
+    short: Callable, launch: Callable, forwards: list[int]
+) -> None:
+    crt, lws = short("crt"), short("lws", **{"method.classifier.recipe.epochs": 1})
+    together = launch(crt, lws, folder="together").records
+    shared = len(forwards)
+    alone = [launch(one, folder="alone").records[0] for one in (crt, lws)]
+    assert shared == 2 * (len(forwards) - shared) // 3, "two epochs of cRT, the first of which is LWS's"
+    for (_, one), (_, other) in zip(together, alone, strict=True):
+        assert one.scores == other.scores
+
+
+def test_other_images_are_not_taken_for_the_same(
+    short: Callable, launch: Callable, forwards: list[int]
+) -> None:
+    crt, lws = short("crt"), short("lws", **{"method.classifier.sampler": {"type": "instance"}})
+    launch(crt, lws, folder="together")
+    together = len(forwards)
+    launch(crt, folder="alone")
+    launch(lws, folder="alone")
+    assert len(forwards) == 2 * together
+
+
+def test_a_search_over_a_classifier_makes_its_features_once(tmp_path, forwards: list[int]) -> None:
+    from rich.console import Console
+
+    from lt_bench.search import search
+
+    def batches(values: list[float]) -> int:
+        before = len(forwards)
+        search(
+            "digits_lt/crt",
+            {"classifier_recipe.lr": values},
+            [0],
+            options=SHORT,
+            work_dir=tmp_path / "work",
+            out=tmp_path / "out",
+            resume=False,
+            console=Console(quiet=True),
+        )
+        return len(forwards) - before
+
+    assert batches([0.05]) == batches([0.05, 0.1, 0.2]) > 0
+
+
+def test_features_are_those_of_the_model(short: Callable, launch: Callable, monkeypatch) -> None:
+    """The cache hands on what the model gave: the classifier of a run without one is the same."""
+    kept = launch(short("crt"), short("disalign"), folder="kept").records
+    monkeypatch.setattr(stage2_module, "FeatureCache", lambda: FeatureCache(most_bytes=0))
+    made = launch(short("crt"), short("disalign"), folder="made").records
+    assert [r.scores for _, r in kept] == [r.scores for _, r in made]
