@@ -18,6 +18,10 @@ from torch import Tensor, nn
 
 from lt_bench.errors import LTBenchError, near_names
 
+# What looks on while a head is trained: takes the epoch (from 1), and the logits (B, C), without gradient,
+# and labels (B,) of a step before its update.
+Watch = Callable[[int, Tensor, Tensor], None]
+
 
 class FeatureEpochs(Protocol):
     """Epochs of (features, labels) batches."""
@@ -85,6 +89,9 @@ class HeadTrainer:
         device: where the head lives.
         loss: logits (B, C) and labels (B,) -> scalar; cross-entropy unless given.
         after_step: called after every step, without gradient; a projection of the weights, say.
+
+    Attributes:
+        watch: called in every step, or None; it changes nothing.
     """
 
     def __init__(
@@ -98,6 +105,7 @@ class HeadTrainer:
         self.head = head.to(device)
         self.loss = loss
         self.after_step = after_step
+        self.watch: Watch | None = None
         self.recipe = recipe
         parameters = [p for p in head.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(
@@ -124,7 +132,10 @@ class HeadTrainer:
         total = torch.zeros((), device=self._device)
         steps = 0
         for features, labels in batches:
-            loss = self.loss(self.head(features.float()), labels)
+            logits = self.head(features.float())
+            loss = self.loss(logits, labels)
+            if self.watch is not None:
+                self.watch(epoch, logits.detach(), labels)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from lt_bench.data.batch import Batch
-from lt_bench.fitting import FeatureEpochs
+from lt_bench.errors import LTBenchError
+from lt_bench.fitting import FeatureEpochs, Watch
 from lt_bench.models.stage_one import StageOneModel
 from lt_bench.snapshots.plan import BacktrackPlan
 from lt_bench.snapshots.snapshot import Snapshot
@@ -340,6 +341,18 @@ class TrailFollower(ABC):
     def observe(self, snapshot: Snapshot, trail: Trail) -> None:
         """Take in Z^e with the trail of earlier snapshots; both are only valid during the call."""
 
+    def watch(self, see: Watch) -> None:
+        """Have ``see`` called in every step of the classifier's training, from now on.
+
+        Raises:
+            LTBenchError: a classifier that has no such steps; the default.
+        """
+        del see
+        raise LTBenchError(
+            f"{type(self).__name__} shows no steps of its training; name a classifier that does, or override "
+            "its watch()"
+        )
+
     @abstractmethod
     def result(self) -> FittedClassifier:
         """The classifier after the last epoch."""
@@ -368,14 +381,21 @@ class FollowingClassifier(Classifier):
     def follower(self, *, feature_dim: int, epochs: int, seed: int, device: torch.device) -> TrailFollower:
         """A fresh follower for a stage 1 of ``epochs`` epochs."""
 
-    def fit(self, stage: TrainedRepresentation) -> FittedClassifier:
-        """Follow the stored snapshots: all of them, or only the last where that is all it wants."""
+    def fit(self, stage: TrainedRepresentation, watch: Watch | None = None) -> FittedClassifier:
+        """Follow the stored snapshots: all of them, or only the last where that is all it wants.
+
+        Args:
+            stage: the trained representation.
+            watch: looks on in every step, see :meth:`TrailFollower.watch`.
+        """
         follower = self.follower(
             feature_dim=stage.feature_dim,
             epochs=stage.epochs,
             seed=stage.seed,
             device=stage.device,
         )
+        if watch is not None:
+            follower.watch(watch)
         if self.follows():
             for snapshot, trail in stage.replay(self.plan()):
                 follower.observe(snapshot, trail)

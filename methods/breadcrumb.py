@@ -29,7 +29,7 @@ from typing import Any
 import torch
 
 from lt_bench.errors import LTBenchError
-from lt_bench.fitting import HeadRecipe, HeadTrainer, shuffled_batches
+from lt_bench.fitting import HeadRecipe, HeadTrainer, Watch, shuffled_batches
 from lt_bench.method import FittedClassifier, FollowingClassifier, TrailFollower
 from lt_bench.models.heads import linear_head
 from lt_bench.registry import ALIGNMENTS, METHODS
@@ -163,6 +163,10 @@ class BreadcrumbFollower(TrailFollower):
         else:
             for epoch in range(1, self.trainer.recipe.epochs + 1):
                 self._train(snapshot, trail, epoch)
+
+    def watch(self, see: Watch) -> None:
+        """See the base class."""
+        self.trainer.watch = see
 
     def _train(self, snapshot: Snapshot, trail: Trail, epoch: int) -> None:
         draw = generator(self.device, self.seed, "trail", epoch)
