@@ -1,4 +1,4 @@
-"""The command line: ``lt-bench run | search | sweep | score | table | data | list | show``.
+"""The command line: ``lt-bench run | search | sweep | score | table | figure | data | list | show``.
 
 Everything a person can mend ends in one sentence on standard error and exit code 2.
 """
@@ -144,6 +144,22 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--formats", nargs="+", default=["md", "csv", "tex", "json"], metavar="FORMAT")
     table.add_argument("--check", action="store_true", help="write nothing; fail if a byte would change")
     table.set_defaults(command=_table)
+
+    figure = commands.add_parser("figure", help="draw the paper's figures from snapshots and records")
+    figure.add_argument("figure", metavar="FIGURE", help="3, 4, 5b or per-class")
+    figure.add_argument(
+        "names", nargs="*", metavar="NAME", help="a config; per-class: records or names of configs, or all"
+    )
+    figure.add_argument("--out", type=Path, required=True, help="a .svg or .png file; the data go beside it")
+    figure.add_argument("--seed", type=int, help="the seed of the run (0)")
+    _add_options(figure)
+    figure.add_argument("--work-dir", type=Path, help=f"stage-1 artefacts ({WORK})")
+    figure.add_argument("--epochs", nargs="+", type=int, metavar="EPOCH", help="3, 4: the epochs to show")
+    figure.add_argument("--hard-loss", type=float, help="5b: the loss of a hard example, in nats (5)")
+    figure.add_argument("--records", type=Path, help=f"per-class: run records ({RECORDS})")
+    figure.add_argument("--window", type=int, help="per-class: classes to smooth over (a tenth of them)")
+    figure.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (%(default)s)")
+    figure.set_defaults(command=_figure)
 
     rehearse = commands.add_parser(
         "rehearse", help="memory, disk and time of the pipeline at a real dataset's size, on generated data"
@@ -355,6 +371,18 @@ def _table(arguments: argparse.Namespace) -> None:
             print(paths[arguments.formats.index("md")].read_text())
         for path in paths:
             print(path)
+
+
+def _figure(arguments: argparse.Namespace) -> None:
+    choose_device(arguments.device)
+    from lt_bench.figures.make import Asked, make
+
+    given = ("names", "seed", "work_dir", "epochs", "hard_loss", "records", "window")
+    asked = Asked(
+        cfg_options=parse_options(arguments.cfg_options), **{name: getattr(arguments, name) for name in given}
+    )
+    said, paths = make(arguments.figure, asked, arguments.out)
+    print("\n".join([*said, *map(str, paths)]))
 
 
 def _rehearse(arguments: argparse.Namespace) -> None:

@@ -118,7 +118,7 @@ def _pool(records: Sequence[RunRecord], convention: str) -> dict[str, Estimate |
     """
     if not records:
         return {}
-    _check_poolable(records)
+    check_poolable(records)
     scores = [record.scores_under(convention) for record in records]
     pooled: dict[str, Estimate | None] = {}
     for metric in METRICS:
@@ -158,7 +158,12 @@ def _same_data(row: TableRow, reference: TableRow) -> bool:
     return row.records[0].dataset["identity"] == reference.records[0].dataset["identity"]
 
 
-def _check_poolable(records: Sequence[RunRecord]) -> None:
+def check_poolable(records: Sequence[RunRecord]) -> None:
+    """Refuse records of one config that differ in more than their seed.
+
+    Raises:
+        LTBenchError: they do, or one of several has no seed.
+    """
     first = records[0]
     if len(records) > 1 and any(record.seed is None for record in records):
         raise LTBenchError(
