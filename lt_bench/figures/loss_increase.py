@@ -72,12 +72,12 @@ def epoch_pairs(snapshots: Sequence[Snapshot], weight_decay: float) -> EpochPair
         ]
     )
     epochs = torch.tensor([snapshot.epoch for snapshot in snapshots])
-    old, new = pairs.to(losses.device).T
+    old, new = pairs.T
     return EpochPairs(
         earlier=epochs[pairs[:, 0]],
         later=epochs[pairs[:, 1]],
-        gain=(losses[old] - losses[new]).cpu(),
-        increase=((aligned - losses[new]) / 2).cpu(),
+        gain=losses[old] - losses[new],
+        increase=(aligned - losses[new]) / 2,
     )
 
 

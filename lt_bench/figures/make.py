@@ -21,6 +21,7 @@ from lt_bench.figures.hard_examples import HARD_LOSS, hard_examples
 from lt_bench.figures.loss_increase import epoch_pairs, group_points
 from lt_bench.figures.snapshot_map import embed, epoch_silhouette, middle_classes, panels, shown_features
 from lt_bench.files import write_atomically
+from lt_bench.fitting import HeadRecipe
 from lt_bench.run import Job
 from lt_bench.snapshots.plan import class_specific_plan
 
@@ -103,8 +104,8 @@ def figure_3(asked: Asked) -> Made:
         epochs = chosen_epochs(asked.epochs, 1, representation.epochs, PAIRED)
         store = job.stage.store()
         snapshots = [store.read(epoch, representation.device) for epoch in epochs]
-        weight_decay = job.experiment.config["classifier_recipe"]["weight_decay"]
-        pairs = epoch_pairs(snapshots, float(weight_decay))
+        recipe = HeadRecipe.of(job.experiment.config["classifier_recipe"])
+        pairs = epoch_pairs(snapshots, recipe.weight_decay)
     points = group_points(pairs, representation.task.groups)
     said = [
         f"{len(pairs.gain)} pairs of the epochs {', '.join(map(str, epochs))}; on or above y = x/2 lie:",
