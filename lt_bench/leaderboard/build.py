@@ -13,6 +13,7 @@ from typing import Any
 
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.record import RunRecord, comparable_config
+from lt_bench.leaderboard.cost import with_costs
 from lt_bench.leaderboard.notes import misfits, section_notes
 from lt_bench.leaderboard.spec import METRICS, Section, TableSpec
 from lt_bench.leaderboard.statistics import Estimate, estimate, holm, paired_difference
@@ -71,7 +72,7 @@ def _build_section(
     if open_to_all:
         backbones = Counter(record.backbone for row in rows for record in row.records)
         rows += _further_rows(section, by_name, max(backbones, key=lambda b: backbones[b], default=None))
-    rows = _compared(rows, section)
+    rows = with_costs(_compared(rows, section), section.cost_unit)
     known = [record for row in rows for record in row.records]
     class_counts = known[0].scores_under(section.convention).group_classes if known else section.class_counts
     return TableSection(

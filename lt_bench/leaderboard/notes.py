@@ -39,6 +39,7 @@ def section_notes(
         *(_measured_notes(measured) if measured else ["Measured: no record yet."]),
         _convention_note(section, class_counts),
         *_comparison_notes(section, rows),
+        *_cost_notes(section, rows),
         *_warning_notes(section, measured, left_out),
         *_published_notes(section, class_counts),
     ]
@@ -120,6 +121,16 @@ def _comparison_notes(section: Section, rows: Sequence[TableRow]) -> list[str]:
             f"after Holm's correction for {tests} comparisons"
         )
     return [f"{note}."]
+
+
+def _cost_notes(section: Section, rows: Sequence[TableRow]) -> list[str]:
+    if not any(row.cost is not None and row.config != section.cost_unit for row in rows):
+        return []
+    label = next(row.label for row in rows if row.config == section.cost_unit)
+    return [
+        f"Cost: seconds of stage 1 and classifier over those of {label}, the mean over the seeds that both "
+        "have from one kind of processor or device; by the wall clock, without the training of teachers."
+    ]
 
 
 def _warning_notes(section: Section, rows: Sequence[TableRow], left_out: Sequence[RunRecord]) -> list[str]:

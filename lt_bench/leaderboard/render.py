@@ -22,6 +22,7 @@ from lt_bench.leaderboard.table import NOT_RUN, Table, TableRow, TableSection, V
 
 SHOWN_DECIMALS = 1
 STORED_DECIMALS = 4
+COST_DECIMALS = 2
 NO_CLASS = "no such class"
 NO_VALUE = "–"
 
@@ -85,6 +86,17 @@ def _versus_header(reference: str | None) -> list[str]:
     return [] if reference is None else [f"− {reference}"]
 
 
+def _cost_cells(row: TableRow, unit: str | None) -> list[str]:
+    """The cost, where the section has such a column."""
+    if unit is None:
+        return []
+    return ["" if row.cost is None else f"{row.cost:.{COST_DECIMALS}f}"]
+
+
+def _cost_header(unit: str | None) -> list[str]:
+    return [] if unit is None else [f"Cost (× {unit})"]
+
+
 def _published_cells(row: TableRow, metrics: Sequence[str]) -> list[str]:
     values = row.published.values if row.published else {}
     return [repr(values[metric]) if metric in values else "" for metric in metrics]
@@ -101,6 +113,7 @@ def to_markdown(table: Table) -> str:
             *(METRICS[metric] for metric in metrics),
             "Seeds",
             *_versus_header(section.reference),
+            *_cost_header(section.cost_unit),
             *(f"{METRICS[metric]}, published" for metric in published),
         ]
         cells = [
@@ -108,6 +121,7 @@ def to_markdown(table: Table) -> str:
                 row.shown_label,
                 *_measured_cells(row, metrics),
                 *_versus_cells(row, section.reference),
+                *_cost_cells(row, section.cost_unit),
                 *_published_cells(row, published),
             ]
             for row in section.rows
@@ -151,6 +165,8 @@ def _csv_line(table: Table, section: TableSection, row: TableRow) -> dict[str, s
         line[f"{metric}_interval"] = "" if interval is None else f"{interval:.{STORED_DECIMALS}f}"
     if any(part.spec.reference for part in table.sections):
         line |= _versus_fields(row, section.spec.reference)
+    if any(part.spec.cost_unit for part in table.sections):
+        line["cost"] = "" if row.cost is None else f"{row.cost:.{STORED_DECIMALS}f}"
     published = row.published.values if row.published else {}
     for metric in METRICS:
         if any(metric in part.published_metrics for part in table.sections):
@@ -206,6 +222,7 @@ def _json_row(row: TableRow) -> dict[str, Any]:
         "recipe_epochs": row.epochs[1] if row.epochs else None,
         "measured": measured,
         **({} if row.versus is None else {"versus": _json_versus(row.versus)}),
+        **({} if row.cost is None else {"cost": _rounded(row.cost)}),
         "published": published,
     }
 
@@ -235,6 +252,7 @@ def to_json(table: Table) -> str:
                 "convention": section.spec.convention,
                 "class_counts": section.class_counts,
                 **({} if section.spec.reference is None else {"reference": section.spec.reference}),
+                **({} if section.spec.cost_unit is None else {"cost_unit": section.spec.cost_unit}),
                 "rows": [_json_row(row) for row in section.rows],
                 "notes": list(section.notes),
             }
@@ -264,6 +282,7 @@ _TEX: Mapping[int, str] = str.maketrans(
         "|": r"\textbar{}",
         "–": "--",
         "−": "$-$",
+        "×": r"$\times$",
     }
 )
 
@@ -284,14 +303,15 @@ def to_latex(table: Table) -> str:
     parts = []
     for section in table.sections:
         published = section.published_metrics
-        width = len(metrics) + 1 + len(_versus_header(section.reference))
+        compared = [*_versus_header(section.reference), *_cost_header(section.cost_unit)]
+        width = len(metrics) + 1 + len(compared)
         groups = ["", rf"\multicolumn{{{width}}}{{c}}{{Measured}}"]
         rules = rf"\cmidrule(lr){{2-{width + 1}}}"
         if published:
             groups.append(rf"\multicolumn{{{len(published)}}}{{c}}{{Published}}")
             rules += rf" \cmidrule(lr){{{width + 2}-{width + 1 + len(published)}}}"
         names = ["Method", *(METRICS[metric] for metric in metrics), "Seeds"]
-        names += map(escape_latex, _versus_header(section.reference))
+        names += map(escape_latex, compared)
         names += [METRICS[metric] for metric in published]
         lines = [
             f"% {table.spec.name}: {section.spec.title}",
@@ -307,6 +327,7 @@ def to_latex(table: Table) -> str:
                 row.shown_label,
                 *_measured_cells(row, metrics),
                 *_versus_cells(row, section.reference),
+                *_cost_cells(row, section.cost_unit),
                 *_published_cells(row, published),
             ]
             lines.append(" & ".join(map(escape_latex, cells)) + r" \\")

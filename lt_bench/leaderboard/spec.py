@@ -11,12 +11,13 @@ its path. Adding a table is adding a file.
         "convention": "paper",                      shot groups of the section
         "class_counts": {"many": 385, "medium": 469, "few": 146},
         "reference": "imagenet_lt/crt_r10",        the row that the others' overall is compared with
+        "cost_unit": "imagenet_lt/plain_r10",      the row whose training time is 1
         "source": "...", "evidence": "...",         of published figures, unless a row has its own
         "rows": [
           {"label": "cRT", "config": "imagenet_lt/crt_r10", "published": {"overall": 41.4}}]}]}
 
-``facts``, ``class_counts``, ``reference``, ``open`` and all that concerns published figures may be left
-out. A row whose ``config`` is null is a published figure that nothing here measures.
+``facts``, ``class_counts``, ``reference``, ``cost_unit``, ``open`` and all that concerns published figures
+may be left out. A row whose ``config`` is null is a published figure that nothing here measures.
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ class Section:
         class_counts: classes in each shot group, where known without a record.
         reference: the config that the other rows' overall accuracy is compared with, over the seeds that
             both have; None for no such column.
+        cost_unit: the config whose training time the others' is given in; None for no such column.
     """
 
     title: str
@@ -93,6 +95,7 @@ class Section:
     facts: dict[str, Any] = field(default_factory=dict)
     class_counts: dict[str, int] | None = None
     reference: str | None = None
+    cost_unit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -186,7 +189,14 @@ def _parse_section(content: Any) -> Section:
         content,
         "a section",
         required={"title": str, "dataset": str, "convention": str, "rows": list},
-        optional={"facts": dict, "class_counts": dict, "reference": str, "source": str, "evidence": str},
+        optional={
+            "facts": dict,
+            "class_counts": dict,
+            "reference": str,
+            "cost_unit": str,
+            "source": str,
+            "evidence": str,
+        },
     )
     where = f"section {content['title']!r}"
     find_convention(content["convention"])
@@ -206,9 +216,9 @@ def _parse_section(content: Any) -> Section:
             optional={"published": dict, "source": str, "evidence": str},
         )
         rows.append(Row(row["label"], row["config"], _parse_published(row, content, where)))
-    reference = content.get("reference")
-    if reference is not None and reference not in [row.config for row in rows]:
-        raise LTBenchError(f"{where}: its reference {reference!r} is the config of none of its rows")
+    for key in ("reference", "cost_unit"):
+        if content.get(key) is not None and content[key] not in [row.config for row in rows]:
+            raise LTBenchError(f"{where}: its {key} {content[key]!r} is the config of none of its rows")
     return Section(
         title=content["title"],
         dataset=content["dataset"],
@@ -216,7 +226,8 @@ def _parse_section(content: Any) -> Section:
         rows=tuple(rows),
         facts=content.get("facts", {}),
         class_counts=counts,
-        reference=reference,
+        reference=content.get("reference"),
+        cost_unit=content.get("cost_unit"),
     )
 
 

@@ -42,6 +42,8 @@ class TableRow:
         measured: by metric; None where there is no such class. Empty without records.
         published: published figures, or None.
         versus: against the section's reference; None for that itself, and without a common seed.
+        cost: training time in that of the section's unit, see :mod:`lt_bench.leaderboard.cost`; None without
+            a common seed and environment.
     """
 
     label: str
@@ -51,6 +53,7 @@ class TableRow:
     measured: dict[str, Estimate | None]
     published: Published | None
     versus: Versus | None = None
+    cost: float | None = None
 
     @property
     def seeds(self) -> list[int]:
@@ -101,6 +104,13 @@ class TableSection:
         if all(row.versus is None for row in self.rows):
             return None
         return next(row.label for row in self.rows if row.config == self.spec.reference)
+
+    @property
+    def cost_unit(self) -> str | None:
+        """The label of the row whose training time is 1, where any other has a cost."""
+        if all(row.cost is None or row.config == self.spec.cost_unit for row in self.rows):
+            return None
+        return next(row.label for row in self.rows if row.config == self.spec.cost_unit)
 
     @property
     def published_metrics(self) -> list[str]:
