@@ -13,10 +13,13 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lt_bench import __version__
 from lt_bench.errors import PREEMPTED_CODE, LTBenchError, Preempted
+
+if TYPE_CHECKING:
+    from lt_bench.evaluation.record import RunRecord
 
 RECORDS = Path("leaderboards/records")
 BOARDS = Path("leaderboards")
@@ -83,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (%(default)s)")
     run.add_argument("--resume", action="store_true", help="go on with an unfinished stage 1")
     run.add_argument("--force", action="store_true", help="fit and score again what has a record; start over")
+    run.add_argument("--profile", action="store_true", help="show where the time went; profile a few steps")
     run.add_argument("--launcher", default="none", help="none, pytorch, slurm or mpi (%(default)s)")
     run.add_argument(
         "--timeout", type=float, default=600, help="seconds to wait for other processes (%(default)s)"
@@ -245,15 +249,29 @@ def _run(arguments: argparse.Namespace) -> None:
             arguments.resume,
             arguments.force,
             arguments.launcher,
+            arguments.profile,
         )
         outcome = run(experiments, arguments.seeds, settings, console)
     if outcome.records:
         console.print(result_table([record for _, record in outcome.records]))
+        if arguments.profile:
+            _show_times([record for _, record in outcome.records], arguments.work_dir, console)
         for path, _ in outcome.records[:FEW]:
             console.print(f"record: {path}", soft_wrap=True)
         if len(outcome.records) > FEW:
             more = len(outcome.records) - FEW
             console.print(f"and {more} more under {arguments.records}", soft_wrap=True)
+
+
+def _show_times(records: Sequence[RunRecord], work_dir: Path, console: Any) -> None:
+    from lt_bench.leaderboard.terminal import stage1_times, stage2_times
+
+    for identity, table in stage1_times(records).items():
+        console.print(table)
+        operators = work_dir / "stage1" / identity / "profile" / "operators.txt"
+        if operators.exists():
+            console.print(f"operators of a few steps: {operators}, trace.json beside it", soft_wrap=True)
+    console.print(stage2_times(records))
 
 
 def _search(arguments: argparse.Namespace) -> None:

@@ -49,6 +49,7 @@ from lt_bench.method import Classifier, FittedClassifier, FollowingClassifier, P
 from lt_bench.models.pretrained import by_content
 from lt_bench.registry import METHODS
 from lt_bench.task import Task
+from lt_bench.timing import breakdown
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Settings:
         force: fit and score again what has a record, and start unfinished or damaged stages over unless
             ``resume`` is given too; a finished stage 1 is kept.
         launcher: MMEngine's launcher.
+        profile: write what operators a few steps of a stage 1 spend their time in.
     """
 
     work_dir: Path
@@ -69,6 +71,7 @@ class Settings:
     resume: bool = False
     force: bool = False
     launcher: str = "none"
+    profile: bool = False
 
 
 @dataclass
@@ -293,6 +296,7 @@ def train_group(
         launcher=settings.launcher,
         console=console,
         code=code,
+        profile=settings.profile,
     )
 
 
@@ -419,7 +423,8 @@ class Fitted:
 def fit_job(job: Job, representation: FrozenRepresentation) -> Fitted:
     """Fit a job's classifier on its trained representation, then its prediction."""
     started, spared = time.perf_counter(), representation.cache.spared
-    fitted = fit(job.classifier, job.experiment.config["method"]["classifier"], representation)
+    with representation.parts.part("fitting"):
+        fitted = fit(job.classifier, job.experiment.config["method"]["classifier"], representation)
     seconds, spared = time.perf_counter() - started, representation.cache.spared - spared
     head = fitted.head.to(representation.device).eval()
 
@@ -434,7 +439,8 @@ def fit_job(job: Job, representation: FrozenRepresentation) -> Fitted:
         found = raw(split)
         return None if found is None else (job.prediction(found[0]), found[1])
 
-    chosen, chosen_on = job.prediction.fit(raw("val"))
+    with representation.parts.part("prediction"):
+        chosen, chosen_on = job.prediction.fit(raw("val"))
     return Fitted(fitted, chosen, chosen_on, final, seconds, spared)
 
 
@@ -448,18 +454,32 @@ def _finish(
     # Made once for all jobs, and counted for each.
     for split in ("val", "test"):
         representation.features(split)
+    parts = representation.parts
+    before = parts.seconds()
     started = time.perf_counter()
     done = fit_job(job, representation)
     fitted, chosen = done.classifier, done.chosen
-    test = done.logits("test")
-    if test is None:
-        raise LTBenchError(f"{data.name} has no test split; give it one to be scored on")
-    logits, labels = test
-    scores = evaluate(logits, labels, task.counts.to(logits.device), task.convention)
+    with parts.part("scoring"):
+        test = done.logits("test")
+        if test is None:
+            raise LTBenchError(f"{data.name} has no test split; give it one to be scored on")
+        logits, labels = test
+        scores = evaluate(logits, labels, task.counts.to(logits.device), task.convention)
     ended = time.perf_counter()
     splits = {fitted.selected_on, done.chosen_on} - {"none"}
     chosen_on = "test" if "test" in splits else next(iter(splits), None)
     following = representation.follower_seconds(follower_name(config["method"]["classifier"]))
+    features = sum(representation.seconds[split] for split in ("val", "test"))
+    stage2 = {name: value - before.get(name, 0.0) for name, value in parts.seconds().items()}
+    stage2["features"] = stage2.get("features", 0.0) + features
+    stage_seconds = {
+        # Without the classifiers that followed it, each of which has its own time.
+        "stage1": float(manifest["seconds"]) - float(manifest.get("follower_seconds", 0.0)),
+        # As if it were the only one, like the features of the splits.
+        "classifier": done.seconds + done.spared + following,
+        "evaluation": ended - started - done.seconds + features,
+    }
+    fitting = stage_seconds["classifier"] + stage_seconds["evaluation"]
     return RunRecord(
         kind="measured",
         name=job.experiment.name,
@@ -485,15 +505,11 @@ def _finish(
             "trained_by": manifest.get("trained_by"),
         },
         scores=scores,
-        stage_seconds={
-            # Without the classifiers that followed it, each of which has its own time.
-            "stage1": float(manifest["seconds"]) - float(manifest.get("follower_seconds", 0.0)),
-            # As if it were the only one, like the features of the splits.
-            "classifier": done.seconds + done.spared + following,
-            "evaluation": ended
-            - started
-            - done.seconds
-            + sum(representation.seconds[split] for split in ("val", "test")),
+        stage_seconds=stage_seconds,
+        stage_parts={
+            "clock": parts.clock.name,
+            "stage1": manifest.get("parts"),
+            "stage2": breakdown({**stage2, "shared": done.spared, "following": following}, fitting),
         },
         peak_memory_bytes=max(int(manifest["peak_memory_bytes"]), memory.read()),
         code=code,

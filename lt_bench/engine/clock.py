@@ -1,4 +1,4 @@
-"""Time and memory that a stage took, over all the calls that it took."""
+"""Time, by parts too, and memory that a stage took, over all the calls that it took."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from lt_bench.registry import HOOKS
+from lt_bench.timing import PartTimes, breakdown
+
+# The seconds of calls by code that measured no parts.
+NOT_MEASURED = "not measured"
 
 
 class PeakMemory:
@@ -46,12 +50,14 @@ class StageClock(Hook):
 
     Args:
         memory: the peak since this call began.
+        parts: where the seconds go.
     """
 
     priority = "NORMAL"
 
-    def __init__(self, memory: PeakMemory) -> None:
+    def __init__(self, memory: PeakMemory, parts: PartTimes) -> None:
         self.memory = memory
+        self.parts = parts
         self.before = 0.0
         self._started = time.perf_counter()
 
@@ -59,6 +65,11 @@ class StageClock(Hook):
     def seconds(self) -> float:
         """Seconds of training so far, earlier calls included."""
         return self.before + time.perf_counter() - self._started
+
+    def breakdown(self) -> dict[str, float]:
+        """Seconds by part, earlier calls included; they add up to :attr:`seconds` of now."""
+        parts = self.parts.seconds()
+        return breakdown(parts, self.seconds)
 
     def before_train(self, runner: Runner) -> None:
         """Start the clock."""
@@ -77,10 +88,14 @@ class StageClock(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Note time and memory so far."""
+        checkpoint["meta"]["stage_parts"] = self.parts.seconds()
         checkpoint["meta"]["stage_seconds"] = self.seconds
         checkpoint["meta"]["peak_memory_bytes"] = self.memory.read()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Go on from those of the calls before."""
         self.before = float(checkpoint["meta"]["stage_seconds"])
+        followers = sum(checkpoint["meta"].get("follower_seconds", {}).values())
+        unknown = {"followers": followers, NOT_MEASURED: self.before - followers}
+        self.parts.add(checkpoint["meta"].get("stage_parts", unknown))
         self.memory.most = max(self.memory.most, int(checkpoint["meta"]["peak_memory_bytes"]))

@@ -12,19 +12,21 @@ in the middle of the epoch; several agree on the step where they next read the l
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from mmengine.dist import all_gather_object, all_reduce, barrier
 from mmengine.model import is_model_wrapper
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import BaseLoop
 from torch import Tensor, nn
 
 from lt_bench.data.batch import Batch
 from lt_bench.data.place import LoaderPlace
 from lt_bench.engine import preemption
 from lt_bench.engine.checkpoints import BACKEND, preempted_name
+from lt_bench.engine.runner import StageOneRunner
 from lt_bench.errors import LTBenchError, Preempted
 from lt_bench.registry import LOOPS
 from lt_bench.seeding import derive_seed
@@ -36,7 +38,7 @@ class StageOneLoop(BaseLoop):
     """Epochs of stage 1.
 
     Args:
-        runner: the runner.
+        runner: the runner; it counts where the time goes.
         dataloader: an iterable of :class:`lt_bench.data.batch.Batch` with ``set_epoch``.
         max_epochs: E.
         seed: the run's seed; what a method draws in an epoch depends on (seed, epoch, rank).
@@ -47,7 +49,7 @@ class StageOneLoop(BaseLoop):
 
     def __init__(
         self,
-        runner: Runner,
+        runner: StageOneRunner,
         dataloader: Any,
         max_epochs: int,
         seed: int,
@@ -56,6 +58,7 @@ class StageOneLoop(BaseLoop):
         val_interval: int = 0,
     ) -> None:
         super().__init__(runner, dataloader)
+        self.parts = runner.parts
         self.validation = validation
         self.max_epochs = max_epochs
         self.max_iters = max_epochs * len(self.dataloader)
@@ -93,7 +96,8 @@ class StageOneLoop(BaseLoop):
             if self.val_interval and runner.val_loop is not None:
                 last = self._epoch == self.max_epochs
                 if last or self._epoch % self.val_interval == 0:
-                    runner.val_loop.run()
+                    with self.parts.part("evaluation"):
+                        runner.val_loop.run()
             if self._told(alone=True) and self._epoch < self.max_epochs:
                 self._stop(0, None)
         runner.call_hook("after_train")
@@ -120,27 +124,30 @@ class StageOneLoop(BaseLoop):
         if self.in_progress is not None:
             first, since, total, mark = self._go_on(self.in_progress, model.objective, total)
             self.in_progress = None
-        for index, batch in enumerate(self.dataloader, first):
+        for index, batch in enumerate(self.parts.each("data", self.dataloader), first):
             runner.call_hook("before_train_iter", batch_idx=index, data_batch=batch)
-            loss = runner.model(batch, mode="loss")
-            if batch.share is not None:
-                loss = loss * batch.share.weight
-            runner.optim_wrapper.update_params(loss)
-            with torch.no_grad():
-                model.objective.after_step(model)
+            with self.parts.part("forward"):
+                loss = runner.model(batch, mode="loss")
+                if batch.share is not None:
+                    loss = loss * batch.share.weight
+            with self.parts.part("backward"):
+                runner.optim_wrapper.update_params(loss)
+                with torch.no_grad():
+                    model.objective.after_step(model)
             total += loss.detach()
             since += 1
             outputs = None
             if since == self.log_interval or index + 1 == steps:
                 outputs = {"loss": self._read(self._agree((total - mark) / since), epoch)}
                 since, mark = 0, total.clone()
-            runner.call_hook("after_train_iter", batch_idx=index, data_batch=batch, outputs=outputs)
+            with self.parts.part("io") if outputs else nullcontext():  # logs
+                runner.call_hook("after_train_iter", batch_idx=index, data_batch=batch, outputs=outputs)
             self._iter += 1
             if index + 1 < steps and self._told(alone=True):
                 self._stop(index + 1, model.objective, {"since": since}, {"total": total, "mark": mark})
         runner.message_hub.update_info("epoch_loss", float(self._agree(total)) / steps)
         model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self.parts.part("evaluation"):
             model.objective.end_epoch(model, self.validation)
         model.train()
         runner.call_hook("after_train_epoch")

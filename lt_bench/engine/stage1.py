@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import json
-import logging
 import shutil
 import time
 from collections.abc import Collection, Mapping
@@ -22,8 +21,6 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import barrier, get_rank, get_world_size
 from mmengine.hooks import CheckpointHook, LoggerHook
-from mmengine.logging import MMLogger
-from mmengine.runner import Runner
 from rich.console import Console
 
 from lt_bench.data.dataset import LongTailData
@@ -38,9 +35,11 @@ from lt_bench.engine.checkpoints import (
 from lt_bench.engine.clock import PeakMemory, StageClock
 from lt_bench.engine.data import evaluation_loader, training_loader
 from lt_bench.engine.loop import StageOneLoop
+from lt_bench.engine.operators import operator_profiler
 from lt_bench.engine.preemption import InProgress
 from lt_bench.engine.progress import ProgressHook
 from lt_bench.engine.provenance import Provenance
+from lt_bench.engine.runner import StageOneRunner
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.metric import ShotMetric
 from lt_bench.files import sweep, write_atomically
@@ -56,6 +55,7 @@ from lt_bench.snapshots.recorder import SnapshotRecorder
 from lt_bench.snapshots.store import SnapshotStore
 from lt_bench.snapshots.trail import Trail
 from lt_bench.task import Task
+from lt_bench.timing import PartTimes
 
 MANIFEST = "stage1.json"
 
@@ -213,6 +213,7 @@ def train(
     console: Console,
     code: dict[str, Any],
     teachers: Mapping[str, StageOne] | None = None,
+    profile: bool = False,
 ) -> dict[str, Any]:
     """Train stage 1 and the classifiers that follow it; the caller holds the folder's lock.
 
@@ -226,6 +227,7 @@ def train(
         console: where progress goes.
         code: version of the running code.
         teachers: the finished stage 1s that the representation learns from, by its names for them.
+        profile: whether a few steps are profiled, operator by operator, into the folder's ``profile``.
 
     Returns:
         The manifest.
@@ -270,36 +272,41 @@ def train(
         for name, method in following.items()
     }
     capture = capture_of(stage.config, representation_of(model))
-    clock = StageClock(PeakMemory(device))
+    parts = PartTimes(device)
+    clock = StageClock(PeakMemory(device), parts)
     progress = ProgressHook(console, f"stage 1 {stage.identity}")
     per_rank = model.numerics.batch_norm == "rank"
     if get_world_size() > 1 and not per_rank:
         with_global_batch_norm(model, device)
     provenance = Provenance(code, by_rank=per_rank)
     hooks: list[Any] = [progress, clock, provenance, InProgress()]
-    recorder: SnapshotRecorder | None = None
     if capture != "none":
-        hook = _snapshot_hook(stage, capture, followers, {*plans, default_plan(stage.task)}, dim, device)
-        recorder = hook.recorder
-        hooks.insert(0, hook)
+        wanted = {*plans, default_plan(stage.task)}
+        hooks.insert(0, _snapshot_hook(stage, capture, followers, wanted, dim, device, parts))
     elif plans:
         raise LTBenchError(
             "a classifier that needs stage 1's snapshots is asked for, and snapshots.capture is 'none'; "
             "set it to 'training_forward' or 'epoch_end'"
         )
-    runner = _runner(stage, model, device, hooks, checkpoint, launcher)
+    runner = _runner(stage, model, device, hooks, checkpoint, launcher, parts)
+    if profile and get_rank() == 0:
+        steps = len(runner.train_dataloader)
+        runner.register_hook(operator_profiler(stage.folder / "profile", device, steps))
     try:
         with preemption.deferred():
             runner.train()
     finally:
         progress.close()
+    seconds = clock.breakdown()
     manifest = {
         "identity": stage.identity,
         "epochs": stage.epochs,
         "recipe": stage.config["stage1"]["recipe"],
-        "seconds": round(clock.seconds, 3),
+        "seconds": round(sum(seconds.values()), 3),
+        "parts": {name: round(value, 6) for name, value in seconds.items()},
+        "clock": parts.clock.name,
         "resumed": checkpoint is not None,
-        "follower_seconds": sum(recorder.seconds.values()) if recorder else 0.0,
+        "follower_seconds": seconds.get("followers", 0.0),
         "peak_memory_bytes": clock.memory.read(),
         "world_size": get_world_size(),
         "trained_by": provenance.calls,
@@ -320,6 +327,7 @@ def _snapshot_hook(
     plans: set[BacktrackPlan],
     dim: int,
     device: torch.device,
+    parts: PartTimes,
 ) -> SnapshotHook:
     settings = stage.config["snapshots"]
     dtype: torch.dtype = getattr(torch, settings["dtype"])
@@ -328,6 +336,7 @@ def _snapshot_hook(
         {plan: Trail(plan, dim, dtype, device) for plan in plans},
         followers,
         store if get_rank() == 0 else None,
+        parts,
     )
 
     def catch_up(missing: set[str], done: int) -> None:
@@ -352,6 +361,7 @@ def _snapshot_hook(
         if capture == "epoch_end"
         else None,
         catch_up,
+        parts,
     )
 
 
@@ -379,7 +389,8 @@ def _runner(
     hooks: list[Any],
     checkpoint: Path | None,
     launcher: str,
-) -> Runner:
+    parts: PartTimes,
+) -> StageOneRunner:
     config, settings = stage.config, stage.config["stage1"]
     runtime = config["runtime"]
     loader = training_loader(
@@ -410,7 +421,8 @@ def _runner(
     if runtime["val_interval"]:
         val = evaluation_loader(stage.data, config, "val", device, distributed=True)
     metric = {"type": ShotMetric, "counts": stage.task.counts, "convention": stage.task.convention}
-    return FileLogRunner(
+    return StageOneRunner(
+        parts=parts,
         val_dataloader=val,
         val_cfg={"type": "ValLoop"} if val is not None else None,
         val_evaluator=[metric] if val is not None else None,
@@ -448,18 +460,6 @@ def _runner(
         cfg=runner_config,
         log_level="INFO",
     )
-
-
-class FileLogRunner(Runner):
-    """MMEngine's runner, whose log is whole in its file; the console belongs to the progress."""
-
-    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        """The logger, with errors only on the console."""
-        logger = super().build_logger(*args, **kwargs)
-        for handler in logger.handlers:
-            if type(handler) is logging.StreamHandler:
-                handler.setLevel(logging.ERROR)
-        return logger
 
 
 def _clear(folder: Path) -> None:

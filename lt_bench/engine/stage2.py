@@ -6,7 +6,7 @@ import copy
 import hashlib
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -33,6 +33,7 @@ from lt_bench.seeding import derive_seed
 from lt_bench.snapshots.plan import BacktrackPlan
 from lt_bench.snapshots.snapshot import Snapshot, make_snapshot
 from lt_bench.snapshots.trail import Trail
+from lt_bench.timing import PartTimes
 
 
 class FrozenRepresentation(TrainedRepresentation):
@@ -57,7 +58,8 @@ class FrozenRepresentation(TrainedRepresentation):
         self.feature_dim = feature_dim(self.model, stage.config)
         self.head: nn.Module = self.model.head
         self._features: dict[str, Features | None] = {}
-        # What making each split's features took.
+        # Where the time goes, and what making each split's features took of it.
+        self.parts = PartTimes(self.device)
         self.seconds: dict[str, float] = {}
         self.cache = FeatureCache()
 
@@ -65,7 +67,8 @@ class FrozenRepresentation(TrainedRepresentation):
         """See the base class."""
         if split not in self._features:
             started = time.perf_counter()
-            self._features[split] = self.features_by(self.model, split)
+            with self.parts.part("features"):
+                self._features[split] = self.features_by(self.model, split)
             self.seconds[split] = time.perf_counter() - started
         return self._features[split]
 
@@ -83,7 +86,7 @@ class FrozenRepresentation(TrainedRepresentation):
     ) -> ImageFeatureEpochs:
         """See the base class."""
         images = self.images(sampler, batch_size=batch_size, epochs=epochs)
-        return ImageFeatureEpochs(self.model, images, self.cache)
+        return ImageFeatureEpochs(self.model, images, self.cache, self.parts)
 
     def images(self, sampler: Mapping[str, Any], *, batch_size: int, epochs: int) -> LoaderEpochs:
         """See the base class."""
@@ -97,7 +100,7 @@ class FrozenRepresentation(TrainedRepresentation):
             device=self.device,
             distributed=False,
         )
-        return LoaderEpochs(loader)
+        return LoaderEpochs(loader, self.parts)
 
     @torch.no_grad()
     def augmented_features(self, split: str, views: int) -> tuple[Tensor, Tensor] | None:
@@ -121,7 +124,7 @@ class FrozenRepresentation(TrainedRepresentation):
             workers=config["runtime"]["workers"],
         )
         # A view is an epoch: augmentation depends on (seed, epoch).
-        epochs = LoaderEpochs(loader)
+        epochs = LoaderEpochs(loader, self.parts)
         drawn = [
             torch.cat([self.model.features(batch.images) for batch in epochs.epoch(view)])
             for view in range(1, views + 1)
@@ -218,14 +221,16 @@ class LoaderEpochs:
 
     Attributes:
         loader: what gives them.
+        parts: where the time is counted.
     """
 
     loader: Any
+    parts: PartTimes = field(default_factory=PartTimes)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Batches of epoch ``epoch`` (from 1), images (B, C, H, W)."""
         self.loader.set_epoch(epoch - 1)
-        for batch in self.loader:
+        for batch in self.parts.each("data", self.loader):
             yield batch._replace(images=batch.images[:, 0]) if batch.images.dim() == 5 else batch
 
     def __len__(self) -> int:
@@ -241,11 +246,13 @@ class ImageFeatureEpochs:
         model: the frozen model.
         images: batches of images.
         cache: of all who go through images of this stage 1.
+        parts: where the time is counted.
     """
 
     model: StageOneModel
     images: LoaderEpochs
-    cache: FeatureCache
+    cache: FeatureCache = field(default_factory=FeatureCache)
+    parts: PartTimes = field(default_factory=PartTimes)
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of epoch ``epoch`` (from 1): features (B, d), not to be written to, and labels (B,)."""
@@ -258,7 +265,7 @@ class ImageFeatureEpochs:
     def made(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The same, through the backbone."""
         for batch in self.images.epoch(epoch):
-            with torch.no_grad():
+            with torch.no_grad(), self.parts.part("forward"):
                 features = self.model.features(batch.images)
             yield features, batch.labels
 

@@ -60,7 +60,11 @@ class RunRecord:
             ``recipe_epochs`` that the recipe asks for, ``world_size`` and ``trained_by`` (the code's
             versions, as ``code`` has them, of every call that trained it); None for external predictions.
         scores: the scores on the test split, in percent.
-        stage_seconds: seconds that each stage took.
+        stage_seconds: seconds that each stage took; ``stage1`` without the classifiers that followed it.
+        stage_parts: the same by parts (:mod:`lt_bench.timing`): the ``clock`` that measured them, ``stage1``
+            (with ``followers``, all that followed; None where it was trained before parts were measured) and
+            ``stage2`` (``classifier`` and ``evaluation`` of ``stage_seconds``); None for external predictions
+            and older records.
         peak_memory_bytes: peak of the device's (or the process's) memory; None if not measured.
         code: ``version`` of the package, git ``commit`` and ``dirty``, None outside of a checkout.
         environment: versions, platform, devices and threads.
@@ -84,6 +88,7 @@ class RunRecord:
     peak_memory_bytes: int | None
     code: dict[str, Any]
     environment: dict[str, Any]
+    stage_parts: dict[str, Any] | None = None
     created: str = field(default_factory=utc_now)
     schema_version: int = SCHEMA_VERSION
 
@@ -104,6 +109,8 @@ class RunRecord:
         """
         content = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         content["scores"] = dataclasses.asdict(self.scores)
+        if self.stage_parts is None:
+            del content["stage_parts"]
         return plain(content)
 
     @classmethod

@@ -23,6 +23,8 @@ SPLITS = ("train", "val", "test")
 
 # Largest difference between a stored score and the one recomputed from per-class accuracies.
 TOLERANCE = 1e-6
+# Seconds that the parts of a stage may differ from the stage by rounding.
+SECONDS_TOLERANCE = 0.01
 
 NAME = re.compile(r"[A-Za-z0-9][\w.+=-]*(/[A-Za-z0-9][\w.+=-]*)*", re.ASCII)
 
@@ -84,6 +86,10 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "scores.per_class": (list,),
     "scores.tested": (list,),
     "stage_seconds": (dict,),
+    "stage_parts": (dict,),
+    "stage_parts.clock": (str,),
+    "stage_parts.stage1": (dict, _NULL),
+    "stage_parts.stage2": (dict,),
     "peak_memory_bytes": (int, _NULL),
     "code": (dict,),
     "code.version": (str,),
@@ -94,7 +100,7 @@ FIELDS: dict[str, tuple[type, ...]] = {
 }
 
 # Fields that a record may lack: they came after the first records of this layout.
-OPTIONAL = ("stage1.world_size", "stage1.trained_by")
+OPTIONAL = ("stage1.world_size", "stage1.trained_by", "stage_parts")
 
 # Objects whose keys are free; all others hold exactly the keys that FIELDS lists.
 _OPEN = (
@@ -104,6 +110,8 @@ _OPEN = (
     "selected",
     "scores.group_classes",
     "stage_seconds",
+    "stage_parts.stage1",
+    "stage_parts.stage2",
     "environment",
 )
 
@@ -172,9 +180,14 @@ def _meaning_faults(content: dict[str, Any]) -> Iterator[str]:
     split = protocol["selection_split"]
     if split is not None and split not in SPLITS:
         yield f"field 'protocol.selection_split' must be null or one of {SPLITS}, got {split!r}"
-    for name, seconds in content["stage_seconds"].items():
-        if not _has_type(seconds, (float,)) or not math.isfinite(seconds) or seconds < 0:
-            yield f"field 'stage_seconds.{name}' must be 0 or more seconds, got {seconds!r:.60}"
+    parts = content.get("stage_parts", {})
+    timed = {"stage_seconds": content["stage_seconds"]}
+    timed |= {f"stage_parts.{stage}": parts[stage] for stage in ("stage1", "stage2") if parts.get(stage)}
+    for field, times in timed.items():
+        for name, seconds in times.items():
+            if not _has_type(seconds, (float,)) or not math.isfinite(seconds) or seconds < 0:
+                yield f"field '{field}.{name}' must be 0 or more seconds, got {seconds!r:.60}"
+    yield from _part_faults(content["stage_seconds"], parts)
     try:
         moment = datetime.fromisoformat(content["created"])
     except ValueError:
@@ -191,6 +204,19 @@ def _meaning_faults(content: dict[str, Any]) -> Iterator[str]:
             f"field 'dataset.counts' adds up to {sum(counts)}, "
             f"'dataset.sizes.train' is {dataset['sizes']['train']}"
         )
+
+
+def _part_faults(stages: dict[str, float], parts: dict[str, Any]) -> Iterator[str]:
+    """Parts of a stage that are not the whole of it."""
+    stage1, stage2 = parts.get("stage1"), parts.get("stage2")
+    sums = {}
+    if stage1 is not None:
+        sums["stage1"] = (sum(stage1.values()) - stage1.get("followers", 0), stages.get("stage1", 0))
+    if stage2 is not None:
+        sums["stage2"] = (sum(stage2.values()), stages.get("classifier", 0) + stages.get("evaluation", 0))
+    for name, (found, total) in sums.items():
+        if abs(found - total) > SECONDS_TOLERANCE:
+            yield f"field 'stage_parts.{name}' adds up to {found:.3f} s, 'stage_seconds' says {total:.3f} s"
 
 
 def _score_faults(content: dict[str, Any]) -> Iterator[str]:

@@ -20,6 +20,7 @@ from lt_bench.errors import LTBenchError
 from lt_bench.registry import HOOKS
 from lt_bench.snapshots.buffer import SnapshotBuffer
 from lt_bench.snapshots.recorder import SnapshotRecorder
+from lt_bench.timing import PartTimes
 
 CAPTURES = ("training_forward", "epoch_end", "none")
 
@@ -37,6 +38,7 @@ class SnapshotHook(Hook):
             augmented; needed for ``epoch_end``.
         catch_up: called on resume with the names of followers and trails that the checkpoint does
             not know and the last epoch done.
+        parts: where the time is counted.
 
     Raises:
         LTBenchError: another capture.
@@ -52,6 +54,7 @@ class SnapshotHook(Hook):
         dtype: str = "float32",
         epoch_end_batches: Iterable[Any] | None = None,
         catch_up: Callable[[set[str], int], None] | None = None,
+        parts: PartTimes | None = None,
     ) -> None:
         if capture not in ("training_forward", "epoch_end"):
             raise LTBenchError(f"the hook captures at 'training_forward' or 'epoch_end', not {capture!r}")
@@ -61,6 +64,7 @@ class SnapshotHook(Hook):
         self.settings = {"capture": capture, "dtype": dtype}
         self.epoch_end_batches = epoch_end_batches
         self.catch_up = catch_up
+        self.parts = parts or PartTimes()
         self._indices: Tensor | None = None
         self._in_flight: dict[str, Tensor] | None = None
 
@@ -72,7 +76,8 @@ class SnapshotHook(Hook):
 
     def _capture(self, head: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if self._indices is not None:
-            self.buffer.capture(self._indices, inputs[0])
+            with self.parts.part("snapshots"):
+                self.buffer.capture(self._indices, inputs[0])
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Note which samples the coming forward is of."""
@@ -91,10 +96,11 @@ class SnapshotHook(Hook):
     def after_train_epoch(self, runner: Runner) -> None:
         """Close the epoch's snapshot."""
         epoch = runner.epoch + 1
-        if self.capture == "epoch_end":
-            self._pass_over_images(runner)
-        snapshot = self.buffer.finish(epoch)
-        self.recorder.end_epoch(snapshot, last=epoch == runner.max_epochs)
+        with self.parts.part("snapshots"):
+            if self.capture == "epoch_end":
+                self._pass_over_images(runner)
+            snapshot = self.buffer.finish(epoch)
+            self.recorder.end_epoch(snapshot, last=epoch == runner.max_epochs)
 
     @torch.no_grad()
     def _pass_over_images(self, runner: Runner) -> None:

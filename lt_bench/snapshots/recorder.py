@@ -14,6 +14,7 @@ from lt_bench.snapshots.plan import BacktrackPlan
 from lt_bench.snapshots.snapshot import Snapshot
 from lt_bench.snapshots.store import SnapshotStore
 from lt_bench.snapshots.trail import Trail
+from lt_bench.timing import PartTimes
 
 
 class Follower(Protocol):
@@ -41,6 +42,7 @@ class SnapshotRecorder:
         trails: a trail for every plan in use.
         followers: by a name that is stable over calls.
         store: where every snapshot is kept, or None.
+        parts: where the time is counted.
     """
 
     def __init__(
@@ -48,10 +50,12 @@ class SnapshotRecorder:
         trails: Mapping[BacktrackPlan, Trail],
         followers: Mapping[str, Follower] | None = None,
         store: SnapshotStore | None = None,
+        parts: PartTimes | None = None,
     ) -> None:
         self.trails = dict(trails)
         self.followers = dict(followers or {})
         self.store = store
+        self.parts = parts or PartTimes()
         self.last: Snapshot | None = None
         # What each follower took of stage 1's time.
         self.seconds = dict.fromkeys(self.followers, 0.0)
@@ -66,10 +70,12 @@ class SnapshotRecorder:
         """
         for name, follower in self.followers.items():
             started = time.perf_counter()
-            follower.observe(snapshot, self.trails[follower.plan])
+            with self.parts.part("followers"):
+                follower.observe(snapshot, self.trails[follower.plan])
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
         if self.store is not None:
-            self.store.write(snapshot)
+            with self.parts.part("io"):
+                self.store.write(snapshot)
         if last:
             self.last = snapshot
             return

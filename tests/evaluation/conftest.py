@@ -41,7 +41,12 @@ def record() -> RunRecord:
         selected={},
         stage1={"identity": "ab", "epochs": 2, "recipe": "short", "recipe_epochs": 200},
         scores=evaluate(logits, labels, torch.tensor(COUNTS), "strict"),
-        stage_seconds={"stage1": 1.25},
+        stage_seconds={"stage1": 1.25, "classifier": 0.5, "evaluation": 0.25},
+        stage_parts={
+            "clock": "host",
+            "stage1": {"data": 0.25, "followers": 2.0, "other": 1.0},
+            "stage2": {"features": 0.5, "other": 0.25},
+        },
         peak_memory_bytes=None,
         code={"version": "0.1.0", "commit": None, "dirty": None},
         environment={"python": "3.12.0", "threads": 2},

@@ -136,7 +136,7 @@ def test_the_record_of_another_run_is_not_overwritten(record, tmp_path):
     assert path.read_bytes() == before
     write_record(other, tmp_path, replace=True)
     assert read_record(path) == other
-    again = dataclasses.replace(other, stage_seconds={"stage1": 9.0})
+    again = dataclasses.replace(other, stage_seconds={"stage1": 9.0}, stage_parts=None)
     write_record(again, tmp_path)
     assert read_record(path) == again
 
@@ -204,6 +204,17 @@ def test_names_that_leave_the_folder_are_refused(name):
         ({"created": "yesterday"}, "field 'created' must be an ISO 8601 time"),
         ({"created": "2026-01-31T09:30:00"}, "field 'created' must be an ISO 8601 time with its"),
         ({"stage_seconds": {"stage1": -1}}, r"'stage_seconds\.stage1' must be 0 or more"),
+        ({"stage_parts__stage1": {"data": -1}}, r"'stage_parts\.stage1\.data' must be 0 or more"),
+        ({"stage_parts__stage2": {"data": "1"}}, r"'stage_parts\.stage2\.data' must be 0 or more"),
+        (
+            {"stage_parts__stage1": {"data": 1.2}},
+            r"'stage_parts\.stage1' adds up to 1\.200 s, .* 1\.250 s",
+        ),
+        (
+            {"stage_parts__stage2": {"data": 1.2}},
+            r"'stage_parts\.stage2' adds up to 1\.200 s, .* 0\.750 s",
+        ),
+        ({"stage_parts__stage3": {}}, r"'stage_parts\.stage3' is unknown"),
         ({"protocol__selection_split": "dev"}, r"'protocol\.selection_split' must be"),
         ({"dataset__num_classes": 7}, "has 6 entries for 7 classes"),
         ({"dataset__counts": [1, 2]}, "has 2 entries for 6 classes"),
@@ -235,8 +246,8 @@ def test_each_fault_is_one_sentence_that_names_the_field(record, values, message
 @pytest.mark.parametrize("name", OPTIONAL)
 def test_a_record_from_before_a_field_came_is_read(record, name):
     content = record.to_dict()
-    for parent, last in [name.split(".")]:
-        content[parent].pop(last, None)
+    parent, _, last = name.rpartition(".")
+    (content[parent] if parent else content).pop(last, None)
     assert RunRecord.from_dict(content).to_dict() == content
 
 
