@@ -80,6 +80,10 @@ def test_crt_and_lws_share_their_images_and_give_what_they_give_alone(
     assert shared == 2 * (len(forwards) - shared) // 3, "two epochs of cRT, the first of which is LWS's"
     for (_, one), (_, other) in zip(together, alone, strict=True):
         assert one.scores == other.scores
+    # What was made for cRT counts for LWS, too, and is told apart.
+    (_, first), (_, second) = together
+    assert first.stage_parts["stage2"]["shared"] == 0 < second.stage_parts["stage2"]["shared"]
+    assert second.stage_seconds["classifier"] > second.stage_parts["stage2"]["shared"]
 
 
 def test_other_images_are_not_taken_for_the_same(
