@@ -19,7 +19,8 @@ export SLURM_CONF="$folder/slurm.conf"
 start() {
   local host cores memory port
   host=$(hostname -s)
-  cores=$(nproc)
+  # nproc would print a set OMP_NUM_THREADS instead.
+  cores=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)
   # Four fifths of the memory that is free: slurmd drains a node that has less than it was promised.
   memory=$(awk '/^MemAvailable/ { print int($2 / 1024 * 4 / 5) }' /proc/meminfo)
   # Beside a cluster that may be here already.
