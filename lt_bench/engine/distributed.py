@@ -7,6 +7,7 @@ without a GPU; where there is none, the gloo group is made here and the runner f
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -16,7 +17,16 @@ from mmengine.dist import init_dist
 
 from lt_bench.errors import LTBenchError
 
-LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
+# By launcher: its variables for rank, number of processes and rank on this machine; what sets them.
+_LAUNCHED = {
+    "pytorch": (("RANK", "WORLD_SIZE", "LOCAL_RANK"), "torchrun"),
+    "slurm": (("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"), "srun"),
+    "mpi": (
+        ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+        "mpirun -x MASTER_ADDR -x MASTER_PORT, the first process's address and a free port",
+    ),
+}
+LAUNCHERS = ("none", *_LAUNCHED)
 # Seconds after which a process that does not answer is given up.
 TIMEOUT = 600
 
@@ -61,52 +71,64 @@ def start(launcher: str, timeout: float = TIMEOUT) -> None:
     """Join the process group of ``launcher``; nothing for ``none`` or where it is joined already.
 
     Raises:
-        LTBenchError: the launcher is unknown, its environment variables are missing, or the timeout is not
-            above 0.
+        LTBenchError: the launcher is unknown or did not start this process, the others do not come, there
+            is no GPU for this process, or the timeout is not above 0.
     """
     if timeout <= 0:
         raise LTBenchError(f"--timeout is a number of seconds above 0, got {timeout:g}")
-    limit = timedelta(seconds=timeout)
     if launcher not in LAUNCHERS:
         raise LTBenchError(f"--launcher is one of {', '.join(LAUNCHERS)}; got {launcher!r}")
     if launcher == "none" or torch.distributed.is_initialized():
         return
-    if torch.cuda.is_available():
-        init_dist(launcher, backend="nccl", timeout=timeout)
-        return
-    if launcher == "slurm":
-        names = {
-            "RANK": "SLURM_PROCID",
-            "WORLD_SIZE": "SLURM_NTASKS",
-            "LOCAL_RANK": "SLURM_LOCALID",
-        }
-        for name, slurm in names.items():
-            if slurm in os.environ:
-                os.environ.setdefault(name, os.environ[slurm])
-        os.environ.setdefault("MASTER_ADDR", os.environ.get("SLURM_LAUNCH_NODE_IPADDR", "localhost"))
-        os.environ.setdefault("MASTER_PORT", "29500")
-    if launcher == "mpi":
-        names = {
-            "RANK": "OMPI_COMM_WORLD_RANK",
-            "WORLD_SIZE": "OMPI_COMM_WORLD_SIZE",
-            "LOCAL_RANK": "OMPI_COMM_WORLD_LOCAL_RANK",
-        }
-        for name, mpi in names.items():
-            if mpi in os.environ:
-                os.environ.setdefault(name, os.environ[mpi])
-    missing = [n for n in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if n not in os.environ]
-    if missing:
+    _take_variables(launcher)
+    local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if 0 < gpus <= local:
         raise LTBenchError(
-            f"--launcher {launcher} expects the environment variables {', '.join(missing)}; "
-            "start the command with torchrun, or with srun for slurm"
+            f"process {local} of this machine, counted from 0, sees {gpus} GPUs; start as many processes a "
+            "machine as it has GPUs, and let each see all of them"
         )
     try:
-        torch.distributed.init_process_group("gloo", timeout=limit)
+        if gpus:
+            init_dist(launcher, backend="nccl", timeout=timeout)
+        else:
+            torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=timeout))
     except (RuntimeError, ValueError) as error:
         raise LTBenchError(
             f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} did not meet the others at "
             f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']} within {timeout:g} s (--timeout): "
             f"{' '.join(str(error).split())[:160]}; start all of them, with one address and a free port"
+        ) from error
+
+
+def _take_variables(launcher: str) -> None:
+    """Let the environment have the variables that torch reads, from those that the launcher sets."""
+    told, starter = _LAUNCHED[launcher]
+    if launcher == "slurm" and all(name in os.environ for name in told):
+        os.environ.setdefault("MASTER_ADDR", _first_node())
+        # Two runs on one node must not meet.
+        step = 31 * int(os.environ.get("SLURM_JOB_ID", 0)) + int(os.environ.get("SLURM_STEP_ID", 0))
+        os.environ.setdefault("MASTER_PORT", str(20000 + step % 10000))
+    missing = [name for name in (*told, "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise LTBenchError(
+            f"--launcher {launcher} expects the environment variables {', '.join(missing)}; "
+            f"start the command with {starter}"
+        )
+    os.environ.update(
+        zip(("RANK", "WORLD_SIZE", "LOCAL_RANK"), map(os.environ.__getitem__, told), strict=True)
+    )
+
+
+def _first_node() -> str:
+    """Where the first task of this SLURM step runs."""
+    if os.environ.get("SLURM_STEP_NUM_NODES", "1") == "1":
+        return "localhost"
+    words = ["scontrol", "show", "hostnames", os.environ["SLURM_STEP_NODELIST"]]
+    try:
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError) as error:
+        raise LTBenchError(
+            f"{' '.join(words)} does not name the first node; set MASTER_ADDR to it"
         ) from error
 
 
