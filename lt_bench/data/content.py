@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lt_bench.data.decoding import decode_fault, in_threads
+from lt_bench.data.decoding import decode_fault, in_threads, unreadable
 from lt_bench.data.image_tree import THREADS
 from lt_bench.errors import LTBenchError
 
@@ -90,6 +90,4 @@ def _digest(root: Path, length: int, path: str) -> bytes:
         with open(file, "rb") as handle:
             return hashlib.blake2b(handle.read(length), digest_size=16).digest()
     except OSError as error:
-        raise LTBenchError(
-            f"cannot read image {file}: {error.strerror or error}; restore the file or the disk it is on"
-        ) from error
+        raise LTBenchError(unreadable(file, error)) from error

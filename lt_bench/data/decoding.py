@@ -28,6 +28,19 @@ def in_words(error: Exception) -> str:
     return " ".join(str(error).split())[:160]
 
 
+def of_the_disk(error: Exception) -> bool:
+    """Whether a file cannot be read at all; PIL's own errors carry no error number."""
+    return isinstance(error, OSError) and error.errno is not None
+
+
+def unreadable(path: Path, error: Exception) -> str:
+    """The sentence on a file that cannot be read, which says nothing about the image in it."""
+    return (
+        f"cannot read image {path}: {getattr(error, 'strerror', None) or error}; "
+        "restore the file or the disk it is on"
+    )
+
+
 def decode_fault(path: Path) -> str | None:
     """Why an image cannot be decoded, or None where it can.
 
@@ -39,11 +52,8 @@ def decode_fault(path: Path) -> str | None:
             opened.draft("RGB", (max(opened.width // 8, 1), max(opened.height // 8, 1)))
             opened.convert("RGB")
     except DECODE_ERRORS as error:
-        # PIL's own errors carry no error number; those of the file system do.
-        if isinstance(error, OSError) and error.errno is not None:
-            raise LTBenchError(
-                f"cannot read image {path}: {error.strerror or error}; restore the file or the disk it is on"
-            ) from error
+        if of_the_disk(error):
+            raise LTBenchError(unreadable(path, error)) from error
         return in_words(error)
     return None
 

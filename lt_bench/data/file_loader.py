@@ -28,7 +28,7 @@ from torchvision.transforms.v2 import functional as v2_functional
 from lt_bench.data.batch import Batch
 from lt_bench.data.batch_transforms import BatchTransform, refuse_behind_final, refuse_random
 from lt_bench.data.decode_crop import leading_decoder
-from lt_bench.data.decoding import DECODE_ERRORS, in_words
+from lt_bench.data.decoding import DECODE_ERRORS, in_words, of_the_disk, unreadable
 from lt_bench.data.draws import ShareGenerator
 from lt_bench.data.images import ImageFiles
 from lt_bench.data.place import LoaderPlace
@@ -113,6 +113,8 @@ class _DecodedImages(Dataset[Any]):
                 image = self._decode(path)
             except DECODE_ERRORS as error:
                 # Returned, not raised: a worker's exception comes back wrapped in a traceback.
+                if of_the_disk(error):
+                    return f"{unreadable(path, error)}, then go on with --resume"
                 return (
                     f"cannot decode image {path} ({in_words(error)}); restore it, take it off the list, or "
                     "set dataset.undecodable='skip' to leave such training images out"

@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from lt_bench.config import load_experiment
 from lt_bench.engine.checkpoints import saved_epochs
 from lt_bench.errors import LTBenchError
+from lt_bench.snapshots.recorder import SnapshotRecorder
 from tests.engine.test_resume import METHODS, assert_same_run, command, scores
+from tests.image_tree import coloured_splits, write_image_tree
 from tests.ranks import need_gloo, start
 
 # Without what torch and MMEngine warn of.
@@ -87,6 +90,36 @@ def test_a_truncated_store_or_record_is_named(
         launch(late, **options)
     path.write_bytes(content)
     assert launch(late, **options)
+
+
+def test_an_image_root_that_vanishes(launch: Callable, tmp_path: Path) -> None:
+    """A file server that goes away between two epochs, while workers decode."""
+    tree = write_image_tree(tmp_path / "tree", "imagenet_lt", coloured_splits())
+    sizes = {"train_transforms.0.size": 32, "test_transforms.0.size": 36, "test_transforms.1.size": 32}
+    stage1 = {"stage1.epochs": 3, "stage1.batch_size": 32, "stage1.numerics.precision": "fp32"}
+    runtime = {"runtime.workers": 2, "runtime.checkpoint_interval": 1, "snapshots.keep": "all"}
+    trails = {"method.classifier.n_b": 4, "classifier_recipe.batch_size": 32}
+    experiment = load_experiment(
+        "imagenet_lt/breadcrumb_strong_r10", {**sizes, **stage1, **runtime, **trails, **tree.options}
+    )
+    whole = launch(experiment, folder="whole")
+    away = tmp_path / "away"
+    original = SnapshotRecorder.end_epoch
+
+    def end_epoch(self, snapshot, *, last=False):
+        original(self, snapshot, last=last)
+        tree.root.rename(away)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SnapshotRecorder, "end_epoch", end_epoch)
+        with pytest.raises(LTBenchError, match=r"cannot read image .*: No such file.*--resume"):
+            launch(experiment, folder="cut")
+    with pytest.raises(LTBenchError, match="image root .* is no folder"):
+        launch(experiment, folder="cut", resume=True)
+    away.rename(tree.root)
+    resumed = launch(experiment, folder="cut", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+    assert scores(resumed) == scores(whole)
 
 
 def ranks_in_training(folder: Path, timeout: str) -> list[subprocess.Popen[str]]:
