@@ -320,6 +320,19 @@ class Classifier(Method, ABC):
     # What stands above the config's classifier_recipe where a paper's recipe differs for this method.
     recipe_defaults: ClassVar[dict[str, Any]] = {}
 
+    def check_head(self, head: nn.Module) -> None:
+        """Refuse, before anything is trained, a head of stage 1 that means nothing here.
+
+        Nothing is refused unless overridden.
+
+        Args:
+            head: as the representation builds it, (B, d) -> (B, C); its weights may be untrained.
+
+        Raises:
+            LTBenchError: it is of a kind that the classifier cannot be made from.
+        """
+        del head
+
     @abstractmethod
     def fit(self, stage: TrainedRepresentation) -> FittedClassifier:
         """Learn or build the classifier.

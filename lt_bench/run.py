@@ -32,6 +32,7 @@ from lt_bench.engine.stage1 import (
     follower_name,
     numerics_of,
     train,
+    untrained_head,
 )
 from lt_bench.engine.stage2 import FrozenRepresentation, fit, logits_of
 from lt_bench.errors import LTBenchError
@@ -193,12 +194,14 @@ def jobs_of(experiments: Sequence[Experiment], seeds: Sequence[int], settings: S
             datasets[key] = build_data(cfg["dataset"])
         data = datasets[key]
         task = Task.of(data, cfg["convention"])
+        head = untrained_head(cfg, task)
         for seed in seeds:
             # One each: a method may keep what it chose.
             classifier: Classifier = METHODS.build({**cfg["method"]["classifier"], "task": task})
             prediction: Prediction = METHODS.build({**cfg["method"]["prediction"], "task": task})
             for method in (build_representation(cfg, task), classifier, prediction):
                 method.check(splits=data.splits().keys(), epochs=int(cfg["stage1"]["epochs"]))
+            classifier.check_head(head)
             record_path(settings.records, experiment.name, seed)
             identity = stage1_identity(cfg, data.train_identity, seed)
             folder = settings.work_dir / "stage1" / identity

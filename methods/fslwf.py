@@ -417,6 +417,15 @@ class FSLwFGenerator(Classifier):
         """The learning rate of epoch ``epoch``, counted from 1: a tenth after two thirds of the epochs."""
         return self.lr if epoch <= max(1, 2 * self.epochs // 3) else self.lr / 10
 
+    def check_head(self, head: nn.Module) -> None:
+        """Base weights start at the directions of stage 1's rows, which linear and cosine heads have."""
+        rows = getattr(head, "weight", None)
+        if not isinstance(rows, Tensor) or rows.dim() != 2 or len(rows) != self.task.num_classes:
+            raise LTBenchError(
+                "fslwf_generator expects a stage-1 head with one weight row a class, got "
+                f"{type(head).__name__}; train stage 1 with representation=dict(type='fslwf')"
+            )
+
     def fit(self, stage: TrainedRepresentation) -> FittedClassifier:
         """Train base weights and generator by episodes, and generate the novel classes' weights.
 
@@ -427,12 +436,8 @@ class FSLwFGenerator(Classifier):
         if train is None:
             raise RuntimeError("a trained representation has training features")
         classes, dim = self.task.num_classes, stage.feature_dim
-        rows = getattr(stage.head, "weight", None)
-        if not isinstance(rows, Tensor) or tuple(rows.shape) != (classes, dim):
-            raise LTBenchError(
-                "fslwf_generator expects a stage-1 head with one weight row a class, got "
-                f"{type(stage.head).__name__}; train stage 1 with representation=dict(type='fslwf')"
-            )
+        self.check_head(stage.head)
+        rows = stage.head.get_parameter("weight")
         shared = stage.head if isinstance(stage.head, SharedBiasCosineHead) else None
         base, novel = self.base.to(stage.device), self.novel.to(stage.device)
         model = FewShotClassifier(

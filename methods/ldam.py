@@ -9,8 +9,7 @@ by the effective number of samples with β = .9999; the weighted cross-entropy d
 weights, as the released code does. Rows of the classifier start with unit norm, as there.
 
 The head's logits are s·cos θ, so that LWS, distillation and calibration see logits at the scale they were
-trained at, and the margin is taken off as s·Δ_y in the loss alone. Evaluation has no margin. τ-norm on
-the head's rows with τ = 1 gives the head's own ranking.
+trained at, and the margin is taken off as s·Δ_y in the loss alone. Evaluation has no margin.
 """
 
 from __future__ import annotations

@@ -184,7 +184,7 @@ class MetaEmbeddingHead(nn.Module):
         self.weight = nn.Parameter(torch.empty(classes, hidden).uniform_(-bound, bound, generator=generator))
 
     @torch.no_grad()
-    def hallucinate_from(self, weight: Tensor, bias: Tensor | None) -> bool:
+    def hallucinate_from(self, weight: Tensor, bias: Tensor | None = None) -> bool:
         """Start T_h at stage 1's classifier of the first d dimensions of v.
 
         Args:
@@ -351,6 +351,14 @@ class OLTR(Classifier):
                 f"{self.task.num_samples} to train; set a smaller classifier.batch_size"
             )
 
+    def check_head(self, head: nn.Module) -> None:
+        """The hallucinator starts as a linear head."""
+        if not isinstance(head, nn.Linear):
+            raise LTBenchError(
+                f"oltr starts its hallucinator from a linear stage-1 head, got {type(head).__name__}; "
+                "train stage 1 with representation=dict(type='plain')"
+            )
+
     def rate(self, epoch: int) -> float:
         """The factor of both rates in epoch ``epoch``, counted from 1."""
         return float(0.1 ** ((epoch - 1) // self.step))
@@ -359,15 +367,15 @@ class OLTR(Classifier):
         """Train backbone, attention, memory and head.
 
         Raises:
-            LTBenchError: the head of stage 1 has no weight row a class, or the loss is not finite.
+            LTBenchError: the head of stage 1 is not linear, or the loss is not finite.
         """
-        weight, bias = stage_one_rows(stage.head, self.task.num_classes, stage.feature_dim)
+        self.check_head(stage.head)
         seed = derive_seed(stage.seed, "oltr")
         plain = stage.images({"type": "instance"}, batch_size=self.batch_size, epochs=1)
         network = self._network(stage, plain, seed)
         start = class_means(network.eval(), plain.epoch(1), self.task.num_classes)
         head = MetaEmbeddingHead(start, seed).to(stage.device)
-        carried = head.hallucinate_from(weight, bias)
+        carried = head.hallucinate_from(**stage.head.state_dict())
         self._train(network, head, stage.images(self.sampler, batch_size=self.batch_size, epochs=self.epochs))
         memory = head.memory.detach()
         moved = torch.linalg.vector_norm(memory - start, dim=1)
@@ -437,19 +445,3 @@ class OLTR(Classifier):
                     f"stage; lower classifier.backbone_lr (now {self.backbone_lr}) and head_lr (now "
                     f"{self.head_lr})"
                 )
-
-
-def stage_one_rows(head: nn.Module, num_classes: int, dim: int) -> tuple[Tensor, Tensor | None]:
-    """The rows (C, d) and, if it has them, the biases (C,) of stage 1's classifier.
-
-    Raises:
-        LTBenchError: it has no weight row a class.
-    """
-    weight, bias = getattr(head, "weight", None), getattr(head, "bias", None)
-    if not isinstance(weight, Tensor) or tuple(weight.shape) != (num_classes, dim):
-        raise LTBenchError(
-            "oltr expects a stage-1 head with one weight row a class, to start its hallucinator from, got "
-            f"{type(head).__name__}; train stage 1 with representation=dict(type='plain')"
-        )
-    of_classes = isinstance(bias, Tensor) and tuple(bias.shape) == (num_classes,)
-    return weight.detach(), bias.detach() if of_classes and isinstance(bias, Tensor) else None

@@ -45,7 +45,7 @@ sampling of one image a visit in the place of the code's uniform draw of a class
 from __future__ import annotations
 
 import copy
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -365,20 +365,24 @@ class RIDERouting(Classifier):
         self.sampler = dict(sampler or {"type": "class_aware", "per_visit": 1})
         self.recipe = HeadRecipe.of(recipe, **self.recipe_defaults)
 
+    def check_head(self, head: nn.Module) -> None:
+        """There must be somebody else to ask."""
+        if not isinstance(head, ExpertHead) or head.num_experts < 2:
+            raise LTBenchError(
+                f"ride_routing wants a stage-1 head of two or more experts, got {type(head).__name__}; "
+                "use representation ride or sade"
+            )
+
     def fit(self, stage: TrainedRepresentation) -> FittedClassifier:
         """Train the routing classifiers on the frozen experts.
 
         Raises:
             LTBenchError: stage 1 has no head of two or more experts.
         """
-        if not isinstance(stage.head, ExpertHead) or stage.head.num_experts < 2:
-            raise LTBenchError(
-                f"ride_routing wants a stage-1 head of two or more experts, got {type(stage.head).__name__}; "
-                "use representation ride or sade"
-            )
+        self.check_head(stage.head)
         seed = derive_seed(stage.seed, "ride_routing")
-        routing = RoutingHead(copy.deepcopy(stage.head), self.top_choices, self.hidden, seed)
-        experts = stage.head.num_experts
+        head = cast(ExpertHead, copy.deepcopy(stage.head))
+        routing, experts = RoutingHead(head, self.top_choices, self.hidden, seed), head.num_experts
 
         def loss(packed: Tensor, labels: Tensor) -> Tensor:
             asks, predicted = packed[:, : experts - 1], packed[:, experts - 1 :]

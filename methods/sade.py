@@ -36,6 +36,7 @@ the harness's CIFAR pipeline does not.
 from __future__ import annotations
 
 import copy
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -274,22 +275,26 @@ class SADEAggregated(Classifier):
         self.lr = finite_number(lr, 0, "sade_aggregated's lr")
         self.stop = finite_number(stop, 0, "sade_aggregated's stop")
 
+    def check_head(self, head: nn.Module) -> None:
+        """There must be experts to weigh."""
+        if not isinstance(head, ExpertHead):
+            raise LTBenchError(
+                f"sade_aggregated wants a stage-1 head of experts, got {type(head).__name__}; "
+                "use representation sade"
+            )
+
     def fit(self, stage: TrainedRepresentation) -> FittedClassifier:
         """Learn the weights on the test split's images, and say so.
 
         Raises:
             LTBenchError: stage 1 has no head of experts, or the dataset no test split.
         """
-        if not isinstance(stage.head, ExpertHead):
-            raise LTBenchError(
-                f"sade_aggregated wants a stage-1 head of experts, got {type(stage.head).__name__}; "
-                "use representation sade"
-            )
+        self.check_head(stage.head)
         found, plain = stage.augmented_features("test", 2), stage.features("test")
         if found is None or plain is None:
             raise LTBenchError(f"{self.task.dataset} has no test split to aggregate experts on")
         features, labels = found
-        head = copy.deepcopy(stage.head).eval()
+        head = cast(ExpertHead, copy.deepcopy(stage.head)).eval()
         distribution = shifted_distribution(self.task.counts.to(labels.device), self.test_distribution)
         chosen = shifted_subset(labels, distribution, generator(labels.device, stage.seed, "sade subset"))
         with torch.no_grad():

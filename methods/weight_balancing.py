@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -141,18 +141,22 @@ class WeightBalancing(Classifier):
         self.loss = LOSSES[loss]
         self.recipe = HeadRecipe.of(recipe, batch_size=64, lr=0.01, weight_decay=0.1)
 
+    def check_head(self, head: nn.Module) -> None:
+        """Only a linear head has rows whose norms can be bounded."""
+        if not isinstance(head, nn.Linear):
+            raise LTBenchError(
+                "weight_balancing bounds the norms of a linear stage-1 head's rows, got "
+                f"{type(head).__name__}; choose another classifier for this representation"
+            )
+
     def fit(self, stage: TrainedRepresentation) -> FittedClassifier:
         """Go on with stage 1's classifier.
 
         Raises:
             LTBenchError: stage 1's head is not linear.
         """
-        if not isinstance(stage.head, nn.Linear):
-            raise LTBenchError(
-                "weight_balancing bounds the norms of a linear stage-1 head's rows, got "
-                f"{type(stage.head).__name__}; choose another classifier for this representation"
-            )
-        head = copy.deepcopy(stage.head).requires_grad_(True)
+        self.check_head(stage.head)
+        head = cast(nn.Linear, copy.deepcopy(stage.head)).requires_grad_(True)
         radius = max_norm_radius(head.weight.detach(), self.threshold)
         weights = self.weights.to(stage.device)
         trainer = HeadTrainer(

@@ -23,6 +23,22 @@ def named(experiment: Experiment, name: str) -> Experiment:
     return dataclasses.replace(experiment, name=name)
 
 
+def test_a_head_that_a_classifier_cannot_use_is_refused_before_it_is_trained(
+    short: Short, launch: Launch, tmp_path: Path
+) -> None:
+    for stems, sentence in (
+        ("ldam+tau_norm", "tau_norm evens out the norms of a linear stage-1 head's rows, got CosineHead"),
+        ("ldam+oltr", "oltr starts its hallucinator from a linear stage-1 head, got CosineHead"),
+        ("ldam+weight_balancing", "weight_balancing bounds the norms"),
+    ):
+        with pytest.raises(LTBenchError, match=sentence):
+            launch(short("plain"), short(stems))
+    routed = short("plain", **{"method.classifier": {"type": "ride_routing"}})
+    with pytest.raises(LTBenchError, match="a stage-1 head of two or more experts, got Linear"):
+        launch(routed)
+    assert not (tmp_path / "here").exists()
+
+
 def test_snapshots_taken_otherwise_are_refused(short: Short, launch: Launch) -> None:
     launch(short("breadcrumb_strong"))
     other = short("breadcrumb_strong", **{"snapshots.capture": "epoch_end"})

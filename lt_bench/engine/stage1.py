@@ -22,6 +22,7 @@ from mmengine.device import get_device
 from mmengine.dist import barrier, get_rank, get_world_size
 from mmengine.hooks import CheckpointHook, LoggerHook
 from rich.console import Console
+from torch import nn
 
 from lt_bench.data.dataset import LongTailData
 from lt_bench.engine import preemption
@@ -137,19 +138,30 @@ def build_model(stage: StageOne) -> StageOneModel:
     representation = build_representation(stage.config, stage.task)
     model_cfg = stage.config["model"]
     backbone = build_backbone(dict(model_cfg["backbone"]))
-    dim = model_cfg.get("feature_dim") or getattr(backbone, "feature_dim", None)
-    if dim is None:
-        raise LTBenchError(
-            f"model.feature_dim is missing: say how many channels {model_cfg['backbone']['type']} ends in"
-        )
     model = StageOneModel(
         backbone,
-        representation.build_head(int(dim)),
+        representation.build_head(_head_dim(model_cfg, backbone)),
         representation,
         numerics_of(stage.config),
     )
     representation.attach(model)
     return model
+
+
+def _head_dim(model: Mapping[str, Any], backbone: nn.Module) -> int:
+    dim = model.get("feature_dim") or getattr(backbone, "feature_dim", None)
+    if dim is None:
+        raise LTBenchError(
+            f"model.feature_dim is missing: say how many channels {model['backbone']['type']} ends in"
+        )
+    return int(dim)
+
+
+def untrained_head(config: dict[str, Any], task: Task) -> nn.Module:
+    """A head of the kind that stage 1 of a resolved config trains, to be looked at before training."""
+    model = config["model"]
+    dim = model.get("feature_dim") or _head_dim(model, build_backbone(dict(model["backbone"])))
+    return build_representation(config, task).build_head(int(dim))
 
 
 def finished_model(stage: StageOne, device: torch.device) -> tuple[StageOneModel, dict[str, Any]]:

@@ -11,9 +11,11 @@ import torch
 from lt_bench.errors import LTBenchError
 from lt_bench.fitting import HeadRecipe, HeadTrainer, shuffled_batches
 from lt_bench.method import Features
+from lt_bench.models.expert_head import ExpertHead
 from lt_bench.models.heads import CosineHead, PrototypeHead, ScaledHead, linear_head
 from lt_bench.registry import METHODS
 from lt_bench.task import Task
+from methods.fslwf import SharedBiasCosineHead
 from methods.ncm import class_prototypes
 from methods.tau_norm import normalised_head, tau_accuracies
 
@@ -122,12 +124,42 @@ def test_tau_without_a_split_or_a_weight_says_what_to_do() -> None:
         build("tau_norm").check(splits={"train", "test"}, epochs=3)
     build("tau_norm").check(splits={"train", "val", "test"}, epochs=3)
     build("tau_norm", tau=1.0).check(splits={"train", "test"}, epochs=3)
-    with pytest.raises(LTBenchError, match="one weight row a class"):
-        build("tau_norm").fit(stage(torch.nn.Sequential(), val=split(5, 1)))
     with pytest.raises(LTBenchError, match="'val' or 'test'"):
         build("tau_norm", select_on="train")
     with pytest.raises(LTBenchError, match="2 or more; got 0"):
         build("tau_norm", taus=0)
+
+
+HEADS = [CosineHead(DIM, CLASSES, 30.0), SharedBiasCosineHead(DIM, CLASSES), ExpertHead(DIM, CLASSES, 2)]
+
+
+@pytest.mark.parametrize("head", HEADS, ids=lambda head: type(head).__name__)
+def test_only_a_linear_head_has_norms_to_even_out(head: torch.nn.Module) -> None:
+    for kind in ("tau_norm", "weight_balancing", "oltr"):
+        with pytest.raises(LTBenchError, match=f"{kind} .* linear stage-1 head.*, got {type(head).__name__}"):
+            build(kind).check_head(head)
+        build(kind).check_head(linear_head(DIM, CLASSES, 0))
+    with pytest.raises(LTBenchError, match="tau_norm evens out"):
+        build("tau_norm", tau=1.0).fit(stage(head))
+
+
+def test_no_tau_changes_what_a_cosine_head_predicts() -> None:
+    """Why it is refused: each row counts with one norm, whatever norm it is stored with."""
+    head, z = CosineHead(DIM, CLASSES, 30.0), draw(40, DIM, seed=3).double()
+    rows = torch.nn.functional.normalize(
+        head.weight.detach().double() * torch.tensor([[1.0], [2], [9], [0.1]])
+    )
+    for tau in (0.0, 0.7, 2.0):
+        scaled = (30 * rows) / (30 * rows).norm(dim=1, keepdim=True) ** tau
+        assert torch.equal((z @ scaled.T).argmax(1), head.double()(z).argmax(1))
+
+
+@pytest.mark.parametrize("head", HEADS, ids=lambda head: type(head).__name__)
+def test_lws_scales_what_any_head_says(head: torch.nn.Module) -> None:
+    fitted = build("lws", recipe={"batch_size": 9, "lr": 0.01}).fit(stage(head))
+    z = draw(5, DIM, seed=2)
+    torch.testing.assert_close(fitted.head(z), head(z) * fitted.head.scales)
+    assert not torch.equal(fitted.head.scales, torch.ones(CLASSES))
 
 
 def test_ncm_formula() -> None:

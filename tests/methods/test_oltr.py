@@ -337,8 +337,9 @@ def test_what_cannot_be_is_told() -> None:
     for bad in ({"hidden": 0}, {"epochs": 1.5}, {"step": 0}, {"backbone_lr": -1}, {"head_lr": math.nan}):
         with pytest.raises(LTBenchError, match=next(iter(bad))):
             build(**bad)
-    with pytest.raises(LTBenchError, match="one weight row a class"):
-        build().fit(stage(head=nn.Sequential(nn.Linear(DIM, CLASSES))))
+    for head in (nn.Sequential(nn.Linear(DIM, CLASSES)), CosineHead(DIM, CLASSES)):
+        with pytest.raises(LTBenchError, match=f"from a linear stage-1 head, got {type(head).__name__}"):
+            build().fit(stage(head=head))
     with pytest.raises(LTBenchError, match="has 40 to train; set a smaller"):
         build(batch_size=41).check(splits=("train", "test"), epochs=3)
     build(batch_size=40).check(splits=("train", "test"), epochs=3)
@@ -346,8 +347,8 @@ def test_what_cannot_be_is_told() -> None:
         build().fit(stage(bad=True))
 
 
-def test_a_head_without_biases_of_classes_is_taken() -> None:
-    fitted = build().fit(stage(head=CosineHead(DIM, CLASSES)))
+def test_a_head_without_biases_is_taken() -> None:
+    fitted = build().fit(stage(head=nn.Linear(DIM, CLASSES, bias=False)))
     assert fitted.notes["hallucinator"] == "stage 1's classifier"
 
 
