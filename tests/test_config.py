@@ -32,7 +32,8 @@ def test_every_config_resolves(name: str) -> None:
 
 
 def test_labels_are_those_of_the_boards() -> None:
-    for board in ("digits_lt", "cifar100_lt", "cifar10_lt", "fashion_mnist_lt"):
+    boards = ("digits_lt", "cifar100_lt", "cifar10_lt", "fashion_mnist_lt")
+    for board in (*boards, "digits_lt_grid", "cifar100_lt_grid"):
         assert board in list_specs()
         for section in load_spec(board).sections:
             for row in section.rows:

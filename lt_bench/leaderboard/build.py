@@ -15,7 +15,7 @@ from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.record import RunRecord, comparable_config
 from lt_bench.leaderboard.cost import with_costs
 from lt_bench.leaderboard.notes import misfits, section_notes
-from lt_bench.leaderboard.spec import METRICS, Section, TableSpec
+from lt_bench.leaderboard.spec import METRICS, Section, TableSpec, load_spec
 from lt_bench.leaderboard.statistics import Estimate, estimate, holm, paired_difference
 from lt_bench.leaderboard.table import (
     EXTERNAL,
@@ -45,13 +45,20 @@ def build_table(spec: TableSpec, records: Iterable[RunRecord]) -> Table:
     by_name: dict[str, list[RunRecord]] = defaultdict(list)
     for record in sorted(records, key=lambda record: (record.name, record.seed or 0)):
         by_name[record.name].append(record)
-    sections = tuple(_build_section(section, by_name, spec.open) for section in spec.sections)
+    elsewhere = {
+        row.config for name in spec.elsewhere for section in load_spec(name).sections for row in section.rows
+    }
+    others = {name: found for name, found in by_name.items() if spec.open and name not in elsewhere}
+    sections = tuple(_build_section(section, by_name, others) for section in spec.sections)
     return Table(spec, sections)
 
 
 def _build_section(
-    section: Section, by_name: Mapping[str, Sequence[RunRecord]], open_to_all: bool
+    section: Section,
+    by_name: Mapping[str, Sequence[RunRecord]],
+    others: Mapping[str, Sequence[RunRecord]],
 ) -> TableSection:
+    """A section; ``others`` are the records that it takes though none of its rows may name them."""
     rows, left_out = [], []
     for row in section.rows:
         found = [record for record in by_name.get(row.config or "", ()) if record.kind == "measured"]
@@ -69,9 +76,8 @@ def _build_section(
                 published=row.published,
             )
         )
-    if open_to_all:
-        backbones = Counter(record.backbone for row in rows for record in row.records)
-        rows += _further_rows(section, by_name, max(backbones, key=lambda b: backbones[b], default=None))
+    backbones = Counter(record.backbone for row in rows for record in row.records)
+    rows += _further_rows(section, others, max(backbones, key=lambda b: backbones[b], default=None))
     rows = with_costs(_compared(rows, section), section.cost_unit)
     known = [record for row in rows for record in row.records]
     class_counts = known[0].scores_under(section.convention).group_classes if known else section.class_counts

@@ -5,6 +5,7 @@ its path. Adding a table is adding a file.
 
     {"name": "table1", "title": "...", "metrics": ["overall", "many", "medium", "few"],
      "open": false,                                 whether it takes records that no row names
+     "elsewhere": ["table1_grid"],                  but not those that a row of these tables names
      "sections": [
        {"title": "ImageNet-LT, ResNet-10", "dataset": "imagenet_lt",
         "facts": {"imbalance_factor": 100},         facts of the dataset that a record must have
@@ -16,8 +17,8 @@ its path. Adding a table is adding a file.
         "rows": [
           {"label": "cRT", "config": "imagenet_lt/crt_r10", "published": {"overall": 41.4}}]}]}
 
-``facts``, ``class_counts``, ``reference``, ``cost_unit``, ``open`` and all that concerns published figures
-may be left out. A row whose ``config`` is null is a published figure that nothing here measures.
+``facts``, ``class_counts``, ``reference``, ``cost_unit``, ``open``, ``elsewhere`` and all that concerns
+published figures may be left out. A row whose ``config`` is null is a published figure that nothing here measures.
 """
 
 from __future__ import annotations
@@ -107,6 +108,7 @@ class TableSpec:
         title: its heading.
         metrics: the metrics shown, keys of :data:`METRICS`.
         open: whether it takes records that no row names: other methods' runs and external entries.
+        elsewhere: names of tables of this package; what their rows name, an open table leaves to them.
         sections: in their order.
     """
 
@@ -114,6 +116,7 @@ class TableSpec:
     title: str
     metrics: tuple[str, ...]
     open: bool
+    elsewhere: tuple[str, ...]
     sections: tuple[Section, ...]
 
 
@@ -167,7 +170,7 @@ def parse_spec(content: Any) -> TableSpec:
         content,
         "the table",
         required={"name": str, "title": str, "metrics": list, "sections": list},
-        optional={"open": bool},
+        optional={"open": bool, "elsewhere": list},
     )
     if not _NAME.fullmatch(content["name"]):
         raise LTBenchError(f"a table's name is a plain file name, got {content['name']!r}")
@@ -175,11 +178,15 @@ def parse_spec(content: Any) -> TableSpec:
         if not content[what]:
             raise LTBenchError(f"the table needs at least one of its {what!r}")
     _check_metrics(content["metrics"], "the table")
+    for name in content.get("elsewhere", ()):
+        if name not in list_specs():
+            raise LTBenchError(f"elsewhere: unknown table {name!r}: {near_names(str(name), list_specs())}")
     return TableSpec(
         name=content["name"],
         title=content["title"],
         metrics=tuple(content["metrics"]),
         open=content.get("open", False),
+        elsewhere=tuple(content.get("elsewhere", ())),
         sections=tuple(_parse_section(section) for section in content["sections"]),
     )
 

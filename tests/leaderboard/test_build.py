@@ -111,6 +111,14 @@ def test_a_run_that_no_row_names_stands_on_an_open_board(make_record, toy_spec):
     assert len(section_of(toy_spec, [with_dataset(own, name="other_lt")]).rows) == 4
 
 
+def test_what_stands_on_a_table_elsewhere_is_left_to_it(make_record, toy_spec):
+    spec = dataclasses.replace(toy_spec, elsewhere=("digits_lt_grid",))
+    names = ("digits_lt/ldam+crt", "toy_lt/ldam+crt", "toy_lt/plain")
+    rows = section_of(spec, [make_record(name) for name in names]).rows
+    assert [row.config for row in rows if row.records] == ["toy_lt/plain", "toy_lt/ldam+crt"]
+    assert len(section_of(toy_spec, [make_record(name) for name in names]).rows) == len(rows) + 1
+
+
 def test_a_row_of_another_backbone_says_so(make_record, toy_spec):
     larger = make_record("mine/larger", label="Own", backbone="large")
     unstated = make_record(

@@ -13,6 +13,7 @@ from lt_bench.errors import LTBenchError
 from lt_bench.leaderboard.spec import list_specs, load_spec, parse_spec
 
 DATASET_BOARDS = ["cifar100_lt", "cifar10_lt", "digits_lt", "fashion_mnist_lt"]
+GRIDS = ["cifar100_lt_grid", "digits_lt_grid"]
 METHODS = [
     "plain",
     "crt",
@@ -55,7 +56,7 @@ def published(name, section=0):
 
 
 def test_what_is_shipped():
-    assert list_specs() == sorted([*DATASET_BOARDS, "table1", "table2", "table3", "table4"])
+    assert list_specs() == sorted([*DATASET_BOARDS, *GRIDS, "table1", "table2", "table3", "table4"])
     for name in list_specs():
         assert load_spec(name).name == name
 
@@ -69,6 +70,19 @@ def test_a_dataset_board_lists_every_method_in_order(name):
     assert configs[: len(METHODS)] == [f"{name}/{method}{suffix}" for method in METHODS]
     assert sorted(configs) == [config for config in list_configs() if config.startswith(f"{name}/")]
     assert spec.open and section.dataset == name
+
+
+def test_the_grids_are_of_the_same_pairs():
+    digits, cifar = (load_spec(name) for name in ("digits_lt_grid", "cifar100_lt_grid"))
+    renamed = [
+        [row.config.replace("cifar100_lt", "digits_lt").replace("_r32", "") for row in section.rows]
+        for section in cifar.sections
+    ]
+    assert renamed == [[row.config for row in section.rows] for section in digits.sections]
+    for spec in (digits, cifar):
+        assert not spec.open and spec.name in load_spec(spec.name.removesuffix("_grid")).elsewhere
+        for section in spec.sections:
+            assert section.reference == section.rows[0].config and section.title == section.rows[0].label
 
 
 def test_the_figures_of_the_paper():
@@ -132,6 +146,7 @@ def test_unreadable_specifications_are_refused(tmp_path):
         (["metrics"], ["overal"], "unknown metric 'overal': did you mean 'overall'"),
         (["metrics"], [], "at least one of its 'metrics'"),
         (["colour"], 1, "unknown key 'colour'"),
+        (["elsewhere"], ["tabel1"], "elsewhere: unknown table 'tabel1': did you mean 'table1'"),
         (["sections", 0], 3, "a section must be a JSON object"),
         (["sections", 0, "convention"], "loose", "unknown shot-group convention 'loose'"),
         (["sections", 0, "class_counts"], {"many": 1}, "class_counts needs"),
