@@ -482,6 +482,7 @@ def _data_prepare(arguments: argparse.Namespace) -> None:
 
 def _list(arguments: argparse.Namespace) -> None:
     from lt_bench import config
+    from lt_bench.config_folders import list_configs
     from lt_bench.leaderboard.spec import list_specs, load_spec
     from lt_bench.registry import DATASETS, METHODS
 
@@ -491,7 +492,7 @@ def _list(arguments: argparse.Namespace) -> None:
             method = METHODS.get(name)
             print(f"{method.seam:15} {name:20} {_first_line(method)}")
     elif arguments.kind == "configs":
-        print("\n".join(config.list_configs()))
+        print("\n".join(list_configs()))
     elif arguments.kind == "datasets":
         for name in DATASETS.names():
             print(f"{name:20} {_first_line(DATASETS.get(name))}")

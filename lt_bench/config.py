@@ -13,8 +13,7 @@ import inspect
 import json
 import os
 import types
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -23,11 +22,12 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
 import torch
-from mmengine.config import Config, ConfigDict
 from mmengine.optim import OPTIMIZERS
 from mmengine.registry import PARAM_SCHEDULERS, VISBACKENDS, VISUALIZERS, Registry
 
 from lt_bench.composition import JOIN, SEAMS, Part, compose, part_names
+from lt_bench.config_folders import config_folders, find_config, locate
+from lt_bench.config_reading import merged, read_config
 from lt_bench.errors import LTBenchError, near_names
 from lt_bench.registry import DATA_SAMPLERS, DATASETS, METHODS, TRANSFORMS
 from lt_bench.snapshots.hook import CAPTURES
@@ -131,55 +131,6 @@ def _file_name(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) and os.sep in value else value
 
 
-def config_folders() -> list[Path]:
-    """Where named configs are looked up: ./configs, the clone's, the installed package's."""
-    here = Path(__file__).resolve().parent
-    return [p for p in (Path("configs"), here.parent / "configs", here / "configs") if p.is_dir()]
-
-
-def list_configs() -> list[str]:
-    """Names of all configs that can be run, sorted."""
-    names: set[str] = set()
-    for folder in config_folders():
-        for path in folder.glob("*/*.py"):
-            if path.parent.name != "_base_":
-                names.add(f"{path.parent.name}/{path.stem}")
-    return sorted(names)
-
-
-def find_config(name: str) -> Path:
-    """The file of a config given as a path or as a name such as ``digits_lt/crt``.
-
-    Raises:
-        LTBenchError: there is none; the sentence offers near names.
-    """
-    path = _located(name)
-    if path is not None:
-        return path
-    if JOIN in name.rpartition("/")[0]:
-        raise LTBenchError(
-            f"there is no config {name!r}; parts of a composed one lie in one folder, which is named once: "
-            f"digits_lt/ldam{JOIN}crt"
-        )
-    raise LTBenchError(
-        f"there is no config {name!r}: {near_names(_stem(name), list_configs())}"
-        if list_configs()
-        else f"there is no config {name!r}, and no configs folder was found"
-    )
-
-
-def _stem(name: str) -> str:
-    return name.removeprefix("configs/").removesuffix(".py")
-
-
-def _located(name: str) -> Path | None:
-    path = Path(name)
-    if path.is_file():
-        return path
-    candidates = (folder / f"{_stem(name)}.py" for folder in config_folders())
-    return next((candidate for candidate in candidates if candidate.is_file()), None)
-
-
 def import_plugins(modules: Sequence[str] = ()) -> None:
     """Import methods from outside: entry points of the group ``lt_bench.methods``, then ``modules``.
 
@@ -219,43 +170,20 @@ def load_experiment(name: str, options: Mapping[str, Any] | None = None) -> Expe
         LTBenchError: no such config, a file that does not read, unknown keys, an unknown method or
             arguments it does not take, parts that do not go together.
     """
-    names = [name] if _located(name) else part_names(name)
-    paths = [find_config(part) for part in names]
-    read = [_read(path) for path in paths]
+    names = [name] if locate(name) else part_names(name)
+    files = [find_config(part) for part in names]
+    read = [read_config(file.path, file.changes) for file in files]
     given = read[0]
     if len(read) > 1:
         imports = [module for part in read for module in _imports(part.pop("custom_imports", None))]
         common = {"convention": DEFAULTS["convention"]}
         given = compose([Part(n, {**common, **part}) for n, part in zip(names, read, strict=True)])
         given["custom_imports"] = imports
-    given = _merged(given, options or {}, name)
-    _import_beside(paths, _imports(given.pop("custom_imports", None)))
-    stems = JOIN.join(path.stem for path in paths)
-    return Experiment(f"{paths[0].resolve().parent.name}/{stems}", resolve(given))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    with _does_not_read(path):
-        return dict(_plain(Config.fromfile(str(path), import_custom_modules=False)._cfg_dict))
-
-
-def _merged(given: dict[str, Any], options: Mapping[str, Any], name: str | Path) -> dict[str, Any]:
-    with _does_not_read(name):
-        config = Config(given)
-        config.merge_from_dict(dict(options))
-        return dict(_plain(config._cfg_dict))
-
-
-@contextmanager
-def _does_not_read(name: str | Path) -> Iterator[None]:
-    try:
-        yield
-    except LTBenchError:
-        raise
-    except Exception as error:
-        raise LTBenchError(
-            f"config {os.fspath(name)} does not read: {type(error).__name__}: {' '.join(str(error).split())}"
-        ) from error
+    given = merged(given, options or {}, name)
+    _import_beside([file.path for file in files], _imports(given.pop("custom_imports", None)))
+    folder = files[0].name.partition("/")[0]
+    stems = JOIN.join(file.name.partition("/")[2] for file in files)
+    return Experiment(f"{folder}/{stems}", resolve(given))
 
 
 def _imports(given: Any) -> list[str]:
@@ -283,7 +211,7 @@ def load_dataset(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         if name not in bases:
             raise LTBenchError(f"there is no dataset config {name!r}: {near_names(name, bases)}")
         path = bases[name]
-    given = _merged(_read(path), options, path)
+    given = merged(read_config(path), options, path)
     if not isinstance(given.get("dataset"), dict):
         raise LTBenchError(f"{path} has no 'dataset': {KEYS['dataset']}")
     check_arguments(DATASETS.get(given["dataset"].get("type")), given["dataset"], "dataset")
@@ -579,16 +507,3 @@ def _refuse_unknown(where: str, given: Mapping[str, Any], known: Any) -> None:
     for key in given:
         if key not in known:
             raise LTBenchError(f"unknown key {key!r} in the {where}: {near_names(key, known)}")
-
-
-def _plain(value: Any) -> Any:
-    """ConfigDicts and tuples as plain dicts and lists, so that a config is JSON."""
-    if isinstance(value, (dict, ConfigDict)):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    raise LTBenchError(
-        f"a config holds numbers, strings, lists and dicts; got {value!r} of type {type(value).__name__}"
-    )

@@ -207,9 +207,9 @@ def test_a_method_in_one_outside_file(here: Path, capsys: pytest.CaptureFixture)
         "    def criterion(self, logits, labels):\n"
         "        return F.cross_entropy(logits, labels, label_smoothing=self.smoothing)\n"
     )
-    import lt_bench.config as config
+    from lt_bench.config_folders import find_config
 
-    base = config.find_config("digits_lt/crt").resolve()
+    base = find_config("digits_lt/crt").path.resolve()
     (here / "mine").mkdir()
     (here / "mine" / "smoothed_crt.py").write_text(
         f"_base_ = [{str(base)!r}]\n"

@@ -9,7 +9,8 @@ import pytest
 
 from lt_bench.cli import main
 from lt_bench.composition import Part, compose, part_names
-from lt_bench.config import find_config, load_experiment
+from lt_bench.config import load_experiment
+from lt_bench.config_folders import find_config
 from lt_bench.engine.identity import stage1_identity
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.record import read_records
@@ -147,7 +148,7 @@ def test_options_change_what_is_composed(capsys: pytest.CaptureFixture) -> None:
 
 
 def test_files_of_one_folder_with_modules_beside_them(tmp_path: Path) -> None:
-    base = str(find_config("digits_lt/plain").resolve())
+    base = str(find_config("digits_lt/plain").path.resolve())
     (tmp_path / "loss_of_this_test.py").write_text(
         "from lt_bench.registry import METHODS\n"
         "from methods.plain import Plain\n\n\n"

@@ -7,14 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lt_bench.config import (
-    find_config,
-    list_configs,
-    load_dataset,
-    load_experiment,
-    portable_dataset,
-    resolve,
-)
+from lt_bench.config import load_dataset, load_experiment, portable_dataset, resolve
+from lt_bench.config_folders import find_config, list_configs
 from lt_bench.engine.identity import stage1_identity
 from lt_bench.errors import LTBenchError
 from lt_bench.leaderboard.spec import list_specs, load_spec
@@ -42,11 +36,11 @@ def test_labels_are_those_of_the_boards() -> None:
 
 
 def test_a_config_is_found_by_name_path_and_file(tmp_path: Path, monkeypatch) -> None:
-    found = find_config("digits_lt/crt").resolve()
-    assert find_config("configs/digits_lt/crt.py").samefile(found)
+    found = find_config("digits_lt/crt").path.resolve()
+    assert find_config("configs/digits_lt/crt.py").path.samefile(found)
     monkeypatch.chdir(tmp_path)
-    assert find_config("digits_lt/crt").samefile(found)
-    assert find_config(str(found)) == found
+    assert find_config("digits_lt/crt").path.samefile(found)
+    assert find_config(str(found)).path == found
 
 
 def test_a_config_that_does_not_read(tmp_path: Path) -> None:

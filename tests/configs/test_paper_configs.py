@@ -19,7 +19,8 @@ import torch
 from mmengine.optim import build_optim_wrapper
 
 import lt_bench.engine.stage1 as stage1
-from lt_bench.config import changed, find_config, list_configs, load_dataset, load_experiment
+from lt_bench.config import changed, load_dataset, load_experiment
+from lt_bench.config_folders import find_config, list_configs
 from lt_bench.data.dataset import LongTailData
 from lt_bench.data.imagenet_lt import IMAGENET_LT
 from lt_bench.data.inaturalist2018 import INATURALIST2018
@@ -115,7 +116,7 @@ def test_a_config_agrees_with_its_section(section: Section, config: str) -> None
 
 def test_a_config_is_a_few_lines() -> None:
     for config in CONFIGS:
-        assert len(find_config(config).read_text().splitlines()) <= 22, config
+        assert len(find_config(config).path.read_text().splitlines()) <= 22, config
 
 
 @pytest.mark.parametrize("name", PUBLIC)

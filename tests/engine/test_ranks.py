@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lt_bench.config import list_configs, load_experiment
+from lt_bench.config import load_experiment
+from lt_bench.config_folders import list_configs
 from lt_bench.engine.data import build_data, training_loader
 from lt_bench.engine.stage1 import StageOne, build_model, representation_of
 from lt_bench.models.global_batch_norm import with_global_batch_norm

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from lt_bench.config import list_configs
+from lt_bench.config_folders import list_configs
 from lt_bench.errors import LTBenchError
 from lt_bench.leaderboard.spec import list_specs, load_spec, parse_spec
 
@@ -65,11 +65,16 @@ def test_what_is_shipped():
 def test_a_dataset_board_lists_every_method_in_order(name):
     spec = load_spec(name)
     suffix = "_r32" if name.startswith("cifar") else ""
-    (section,) = spec.sections
-    configs = [row.config for row in section.rows if row.config is not None]
-    assert configs[: len(METHODS)] == [f"{name}/{method}{suffix}" for method in METHODS]
-    assert sorted(configs) == [config for config in list_configs() if config.startswith(f"{name}/")]
-    assert spec.open and section.dataset == name
+    for section in spec.sections:
+        folder = section.reference.partition("/")[0]
+        assert folder.startswith(name) and section.dataset == name and section.cost_unit.startswith(folder)
+        configs = [row.config for row in section.rows if row.config is not None]
+        assert configs[: len(METHODS)] == [f"{folder}/{method}{suffix}" for method in METHODS]
+        assert sorted(configs) == [config for config in list_configs() if config.startswith(f"{folder}/")]
+    folders = {config.partition("/")[0] for config in list_configs()}
+    sections = [section.reference.partition("/")[0] for section in spec.sections]
+    assert sorted(sections) == sorted(f for f in folders if f == name or f.startswith(f"{name}_if"))
+    assert spec.open
 
 
 def test_the_grids_are_of_the_same_pairs():

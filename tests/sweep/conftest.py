@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lt_bench.config import find_config
+from lt_bench.config_folders import find_config
 from lt_bench.sweep.job import Spec, SweepJob
 from tests.short import SHORT
 
@@ -76,7 +76,7 @@ def broken(tmp_path: Path) -> Path:
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "broken_while_there.py").write_text(MODULE)
-    base = find_config("digits_lt/plain").resolve()
+    base = find_config("digits_lt/plain").path.resolve()
     config = folder / "fragile.py"
     config.write_text(
         f"_base_ = [{str(base)!r}]\n"
