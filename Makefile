@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint types unit test-slow bench install install-test board clean
+.PHONY: demo test lint types unit test-slow bench install install-test board grid clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -46,6 +46,11 @@ bench: install-test
 # The board of digits_lt, from nothing: every method, five seeds.
 board: install
 	$(BIN)/lt-bench run $(sort $(wildcard configs/digits_lt/*.py)) --seeds 0 1 2 3 4
+	$(BIN)/lt-bench table
+
+# Every loss with every classifier on digits_lt, five seeds.
+grid: install
+	$(BIN)/lt-bench run $(shell grep -o 'digits_lt/[a-z_+]*' lt_bench/leaderboard/specs/digits_lt_grid.json | sort -u) --seeds 0 1 2 3 4
 	$(BIN)/lt-bench table
 
 clean:
