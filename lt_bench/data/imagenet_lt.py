@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 
 from lt_bench.data.dataset import LongTailData
-from lt_bench.data.image_list import listed_data, refuse_setting
-from lt_bench.data.public_set import DECOUPLING, PublicSet, find_root, read_lists
+from lt_bench.data.image_list import refuse_setting
+from lt_bench.data.public_set import DECOUPLING, PublicSet, find_root, public_data, read_lists
 from lt_bench.registry import DATASETS
 
 IMAGENET_LT = PublicSet(
@@ -52,10 +52,7 @@ def imagenet_lt(
             ``ImageNet_LT`` in ``$LT_BENCH_DATA`` or ``./data``.
         lists: the folder with ``ImageNet_LT_{train,val,test}.txt``; by default the root, or
             ``ImageNet_LT`` in it, beside it, or in ``$LT_BENCH_DATA`` or ``./data``.
-        check_files: look for every image now instead of failing in the middle of an epoch.
-        require_public: refuse lists that are not byte for byte the public ones; False lets a smaller
-            copy in, with the classes that its lists name.
-        undecodable: ``"stop"`` or ``"skip"``, see :func:`lt_bench.data.image_list.listed_data`.
+        check_files, require_public, undecodable: see :func:`lt_bench.data.public_set.public_data`.
 
     Raises:
         LTBenchError: no root, no lists, other lists than the public ones, or what
@@ -63,13 +60,11 @@ def imagenet_lt(
     """
     refuse_setting(undecodable)
     folder = find_root(IMAGENET_LT, root)
-    return listed_data(
-        "imagenet_lt",
+    return public_data(
+        IMAGENET_LT,
         folder,
         read_lists(IMAGENET_LT, folder, lists),
-        num_classes=IMAGENET_LT.num_classes if require_public else None,
         check_files=check_files,
         require_public=require_public,
-        expected=IMAGENET_LT.lists,
         undecodable=undecodable,
     )

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from lt_bench.data.dataset import LongTailData
-from lt_bench.data.image_list import ListText, listed_data, refuse_setting
+from lt_bench.data.image_list import ListText, refuse_setting
 from lt_bench.data.listing import read_bytes
-from lt_bench.data.public_set import DECOUPLING, PublicSet, find_lists, find_root, read_lists
+from lt_bench.data.public_set import DECOUPLING, PublicSet, find_lists, find_root, public_data, read_lists
 from lt_bench.errors import LTBenchError
 from lt_bench.registry import DATASETS
 
@@ -60,10 +60,7 @@ def inaturalist2018(
             ``$LT_BENCH_DATA`` or ``./data``.
         lists: the folder with ``iNaturalist18_{train,val}.txt``; by default the root, or
             ``iNaturalist18`` in it, beside it, or in ``$LT_BENCH_DATA`` or ``./data``.
-        check_files: look for every image now instead of failing in the middle of an epoch.
-        require_public: refuse lists that are not byte for byte the public ones; False lets a smaller
-            copy in, with the classes that its lists name.
-        undecodable: ``"stop"`` or ``"skip"``, see :func:`lt_bench.data.image_list.listed_data`.
+        check_files, require_public, undecodable: see :func:`lt_bench.data.public_set.public_data`.
         annotations: the folder with the official ``train2018.json`` and ``val2018.json``, read instead
             of the lists; by default the root, where no list is found.
 
@@ -74,14 +71,12 @@ def inaturalist2018(
     refuse_setting(undecodable)
     folder = find_root(INATURALIST2018, root)
     texts = read_texts(folder, lists, annotations)
-    return listed_data(
-        "inaturalist2018",
+    return public_data(
+        INATURALIST2018,
         folder,
         texts,
-        num_classes=INATURALIST2018.num_classes if require_public else None,
         check_files=check_files,
         require_public=require_public,
-        expected=INATURALIST2018.lists,
         undecodable=undecodable,
         source="official JSON" if texts["train"].file.suffix == ".json" else "image list",
     )

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 
 from lt_bench.data.dataset import LongTailData
-from lt_bench.data.image_list import listed_data, refuse_setting
-from lt_bench.data.public_set import DECOUPLING, PublicSet, find_root, read_lists
+from lt_bench.data.image_list import refuse_setting
+from lt_bench.data.public_set import DECOUPLING, PublicSet, find_root, public_data, read_lists
 from lt_bench.registry import DATASETS
 
 PLACES_LT = PublicSet(
@@ -52,10 +52,7 @@ def places_lt(
             ``Places_LT`` in ``$LT_BENCH_DATA`` or ``./data``.
         lists: the folder with ``Places_LT_{train,val,test}.txt``; by default the root, or
             ``Places_LT`` in it, beside it, or in ``$LT_BENCH_DATA`` or ``./data``.
-        check_files: look for every image now instead of failing in the middle of an epoch.
-        require_public: refuse lists that are not byte for byte the public ones; False lets a smaller
-            copy in, with the classes that its lists name.
-        undecodable: ``"stop"`` or ``"skip"``, see :func:`lt_bench.data.image_list.listed_data`.
+        check_files, require_public, undecodable: see :func:`lt_bench.data.public_set.public_data`.
 
     Raises:
         LTBenchError: no root, no lists, other lists than the public ones, or what
@@ -63,13 +60,11 @@ def places_lt(
     """
     refuse_setting(undecodable)
     folder = find_root(PLACES_LT, root)
-    return listed_data(
-        "places_lt",
+    return public_data(
+        PLACES_LT,
         folder,
         read_lists(PLACES_LT, folder, lists),
-        num_classes=PLACES_LT.num_classes if require_public else None,
         check_files=check_files,
         require_public=require_public,
-        expected=PLACES_LT.lists,
         undecodable=undecodable,
     )

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lt_bench.data.image_list import ListText, image_folder
+from lt_bench.data.dataset import LongTailData
+from lt_bench.data.image_list import ListText, image_folder, listed_data
 from lt_bench.data.listing import read_bytes
 from lt_bench.data.sources.find import places
 from lt_bench.errors import LTBenchError
@@ -72,8 +73,8 @@ def find_root(public: PublicSet, root: str | os.PathLike[str] | None) -> Path:
             return place
     raise LTBenchError(
         f"no {public.title} in {' or '.join(map(str, looked))}: set root=... to the folder of its images "
-        f"({public.layout}), or the environment variable LT_BENCH_DATA; lt-bench data check {public.name} "
-        "says where to get them"
+        f"({public.layout}), or the environment variable LT_BENCH_DATA; they are to be had at "
+        f"{public.images_from}"
     )
 
 
@@ -119,3 +120,41 @@ def read_lists(
             f"fetch them with lt-bench data prepare {public.name}"
         )
     return {part: ListText(file, read_bytes(file)) for part, file in found.items()}
+
+
+def public_data(
+    public: PublicSet,
+    root: Path,
+    texts: Mapping[str, ListText],
+    *,
+    check_files: bool,
+    require_public: bool,
+    undecodable: str,
+    source: str = "image list",
+) -> LongTailData:
+    """The dataset of a user's copy.
+
+    Args:
+        public: the set.
+        root: the image root.
+        texts: its lists.
+        check_files: look for every image now instead of failing in the middle of an epoch.
+        require_public: refuse lists that are not byte for byte the public ones; False lets a smaller
+            copy in, with the classes that its lists name.
+        undecodable: ``"stop"`` or ``"skip"``, see :func:`lt_bench.data.image_list.listed_data`.
+        source: what the facts say the lists were read from.
+
+    Raises:
+        LTBenchError: see :func:`lt_bench.data.image_list.image_list`.
+    """
+    return listed_data(
+        public.name,
+        root,
+        texts,
+        num_classes=public.num_classes if require_public else None,
+        check_files=check_files,
+        require_public=require_public,
+        expected=public.lists,
+        undecodable=undecodable,
+        source=source,
+    )
