@@ -103,14 +103,20 @@ class SweepJob:
         return self.folder / "log.txt"
 
     def state(self) -> State:
-        """How far the job is, by its marks and its lock."""
-        if (self.folder / "done.json").exists():
+        """How far the job is, by its marks and its lock; by its records where nobody was left to mark it."""
+        if self.marked("done"):
             return "done"
         if self.running():
             return "running"
-        if (self.folder / "failed.json").exists():
+        if self.marked("failed"):
             return "failed"
-        return "interrupted" if self.log.exists() else "waiting"
+        if not self.log.exists():
+            return "waiting"
+        return "done" if self.spec.recorded() else "interrupted"
+
+    def marked(self, mark: Literal["done", "failed"]) -> bool:
+        """Whether the job has a mark."""
+        return (self.folder / f"{mark}.json").exists()
 
     def running(self) -> bool:
         """Whether a process holds the job's folder."""

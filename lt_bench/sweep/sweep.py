@@ -63,14 +63,13 @@ def sweep(
 
 def _bring_up_to_date(job: SweepJob, retry: bool) -> None:
     """Let the marks say what is so: records may have come or gone since they were written."""
-    state = job.state()
     if job.spec.recorded():
-        if state in ("waiting", "interrupted", "failed"):
+        if not job.marked("done") and not job.running():
             job.mark_done(None)
-    elif state == "done":
+    else:
         job.forget("done")
-    elif state == "failed" and retry:
-        job.forget("failed")
+        if retry:
+            job.forget("failed")
 
 
 @contextmanager

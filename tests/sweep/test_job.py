@@ -9,7 +9,7 @@ import pytest
 
 from lt_bench.engine.locks import exclusive
 from lt_bench.errors import LTBenchError
-from lt_bench.sweep.job import jobs_in, open_job
+from lt_bench.sweep.job import Spec, jobs_in, open_job
 from lt_bench.sweep.watch import status_lines
 
 
@@ -26,6 +26,18 @@ def test_states(job: Callable) -> None:
     assert one.state() == "done" and one.cost() == {"stage1": 3.0, "other": 1.5}
     one.forget("done")
     assert one.state() == "interrupted", "done takes the failure away"
+
+
+def test_one_that_ended_when_nobody_was_left_to_mark_it(
+    job: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed sweep leaves its jobs running."""
+    one = job()
+    one.log.write_text("began\n")
+    monkeypatch.setattr(Spec, "recorded", lambda self: True)
+    with exclusive(one.folder, "its process"):
+        assert one.state() == "running"
+    assert one.state() == "done" and not one.marked("done")
 
 
 def test_a_spec_comes_back_and_names_its_folder(job: Callable, spec: Callable) -> None:
