@@ -67,8 +67,13 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> Path
     return Path(path)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what a killed process left of :func:`replacing`; the caller holds the folder's lock."""
-    for left in folder.glob(".*.*"):
+def sweep(folder: Path, name: str = "*") -> None:
+    """Remove what a killed process left of :func:`replacing`; the caller is the only one to write them.
+
+    Args:
+        folder: where it wrote.
+        name: of the file that it wrote; by default any.
+    """
+    for left in folder.glob(f".{name}.*"):
         if left.is_file():
             left.unlink(missing_ok=True)

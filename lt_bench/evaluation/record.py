@@ -27,7 +27,7 @@ import torch
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.record_schema import NAME, SCHEMA_VERSION, first_fault
 from lt_bench.evaluation.report import Scores, regroup
-from lt_bench.files import write_atomically
+from lt_bench.files import sweep, write_atomically
 
 # Keys of a config that say where and with which seed it ran, not what was run.
 RUN_KEYS = ("seed", "work_dir")
@@ -240,6 +240,8 @@ def write_record(record: RunRecord, folder: str | os.PathLike[str], *, replace: 
             f"{path} holds the record of another run (its config or dataset differs); "
             "choose another name or folder, or ask for it to be replaced"
         )
+    # Not the folder: other seeds' runs may be writing into it.
+    sweep(path.parent, path.name)
     return write_atomically(path, serialise(content))
 
 

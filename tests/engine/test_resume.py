@@ -13,16 +13,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 from safetensors.torch import load_file
 
-from lt_bench.config import load_experiment
 from lt_bench.engine.checkpoints import latest_checkpoint, saved_epochs
 from lt_bench.engine.loop import StageOneLoop
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.record import read_record
 from lt_bench.evaluation.report import Scores
-from lt_bench.run import Settings, run
 from lt_bench.snapshots.recorder import SnapshotRecorder
 from lt_bench.snapshots.store import SnapshotStore
 from tests.short import SHORT
@@ -194,15 +191,32 @@ def command(folder: Path, *more: str) -> list[str]:
     ]
 
 
+def begin(words: list[str], folder: Path) -> subprocess.Popen[bytes]:
+    """A process, once it has a folder for its stage 1."""
+    process = subprocess.Popen(
+        words, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    while not list(folder.glob("work/stage1/*")):
+        assert process.poll() is None, process.stdout.read().decode()
+        time.sleep(0.01)
+    return process
+
+
+def ended(process: subprocess.Popen[bytes]) -> int:
+    """The exit code, when the process has ended by itself."""
+    with process:
+        told = process.stdout.read().decode()
+    assert process.returncode in (0, -signal.SIGKILL), told
+    return process.returncode
+
+
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the run that nothing stops."""
-    torch.set_num_threads(1)
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """The folder of the run that nothing stops, and its seconds from the start of stage 1."""
     folder = tmp_path_factory.mktemp("whole")
-    experiments = [load_experiment(f"digits_lt/{stem}", SHORT) for stem in METHODS]
-    settings = Settings(folder / "work", folder / "records")
-    run(experiments, (0,), settings, Console(quiet=True))
-    return folder
+    process, started = begin(command(folder), folder), time.monotonic()
+    assert ended(process) == 0
+    return folder, time.monotonic() - started
 
 
 def recorded(folder: Path) -> dict[str, Scores]:
@@ -212,34 +226,94 @@ def recorded(folder: Path) -> dict[str, Scores]:
     return found
 
 
-# Seconds after the first checkpoint, of which training and scoring take one or two.
-RANDOM_DELAYS = [round(random.Random(kill).uniform(0, 2), 3) for kill in range(20)]
+def goes_on_to_the_same(launch: Callable, short: Callable, folder: Path, whole: Path) -> None:
+    (stage,) = (folder / "work/stage1").iterdir()
+    seen = [int(path.stem.rpartition("_")[2]) for path in stage.glob("snapshots/*.safetensors")]
+    lost = max(seen, default=0) - max(saved_epochs(stage), default=0)
+    assert lost <= 1, "an epoch whose snapshot is written is followed by its checkpoint"
+    launch(*(short(stem) for stem in METHODS), folder=folder.name, resume=True)
+    assert_same_run(whole, folder)
+    assert recorded(folder) == recorded(whole)
+    assert not [path for path in folder.rglob(".*") if path.name != ".lock"], "no half of a file is left"
+
+
+KILLS = 20
 
 
 @pytest.mark.parametrize(
-    "delay", [0.3, *(pytest.param(delay, marks=pytest.mark.slow) for delay in RANDOM_DELAYS)]
+    "kill", [k if k == KILLS // 2 else pytest.param(k, marks=pytest.mark.slow) for k in range(KILLS)]
 )
 def test_kill_9_and_resume(
-    short: Callable, launch: Callable, tmp_path: Path, uninterrupted: Path, delay: float
+    short: Callable, launch: Callable, tmp_path: Path, uninterrupted: tuple[Path, float], kill: int
 ) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        command(tmp_path / "cut"), env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "cut").glob("work/stage1/*/epoch_*.pth")):
-        assert process.poll() is None and time.monotonic() < deadline, process.stdout.read().decode()
-        time.sleep(0.02)
-    time.sleep(delay)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
-    (stage,) = (tmp_path / "cut/work/stage1").iterdir()
-    done = max(saved_epochs(stage))
-    launch(*(short(stem) for stem in METHODS), folder="cut", resume=True)
-    assert done >= 1, "at most the interval of one epoch is lost"
-    assert_same_run(uninterrupted, tmp_path / "cut")
-    assert recorded(tmp_path / "cut") == recorded(uninterrupted)
+    """One in each twentieth of the run, at a random moment of it."""
+    whole, seconds = uninterrupted
+    moment = (kill + random.Random(kill).random()) / KILLS * seconds
+    for attempt in range(10):
+        cut = tmp_path / f"cut{attempt}"
+        process = begin(command(cut), cut)
+        try:
+            process.wait(timeout=moment)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        if ended(process) != 0:
+            break
+        # It was faster than the first one; a kill that nothing felt does not count.
+        moment *= 0.8
+    else:
+        pytest.fail("no process lived long enough to be killed")
+    goes_on_to_the_same(launch, short, cut, whole)
+
+
+# Kills itself at the n-th file that is renamed into place: with half of it written, before, or after.
+DYING = """
+import os, signal, sys
+from lt_bench import cli
+
+last, how, calls, rename = int(sys.argv[1]), sys.argv[2], 0, os.replace
+
+def replace(source, target):
+    global calls
+    calls += 1
+    if calls == last and how == "half":
+        os.truncate(source, os.path.getsize(source) // 2)
+    if calls != last or how == "after":
+        rename(source, target)
+    if calls == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+os.replace = replace
+sys.exit(cli.main(sys.argv[3:]))
+"""
+
+
+# A snapshot and a checkpoint for each of five epochs, the manifest, three records.
+@pytest.mark.parametrize(
+    ("last", "how"),
+    [
+        (1, "half"),
+        (2, "half"),
+        (3, "after"),
+        (8, "before"),
+        (10, "half"),
+        (11, "half"),
+        (12, "after"),
+        (14, "half"),
+    ],
+)
+@pytest.mark.slow
+def test_kill_9_while_a_file_is_written(
+    short: Callable,
+    launch: Callable,
+    tmp_path: Path,
+    uninterrupted: tuple[Path, float],
+    last: int,
+    how: str,
+) -> None:
+    cut = tmp_path / "cut"
+    words = [sys.executable, "-c", DYING, str(last), how, *command(cut)[3:]]
+    assert ended(begin(words, cut)) == -signal.SIGKILL
+    goes_on_to_the_same(launch, short, cut, uninterrupted[0])
 
 
 def test_a_sampler_that_misses_samples_resumes_too(
