@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from lt_bench.cli import main
 from lt_bench.engine.checkpoints import saved_epochs
 from lt_bench.engine.loop import StageOneLoop
 from lt_bench.evaluation.record import RunRecord, read_record
 from lt_bench.leaderboard.terminal import stage1_times, stage2_times
 from lt_bench.timing import STAGE1_PARTS, STAGE2_PARTS, HostClock
 from tests.engine.test_resume import assert_same_run, scores, stop_before_followers
+from tests.short import SHORT
 
 
 def assert_whole(record: RunRecord) -> None:
@@ -213,3 +215,19 @@ def test_a_step_reads_no_clock_of_the_device_but_by_marks(
     monkeypatch.setattr(HostClock, "wait", lambda self, mark: waits.append(bool(running)))
     launch(short("breadcrumb_strong"))
     assert waits and not any(waits)
+
+
+def test_profile_shows_the_parts_at_the_end_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    words = [
+        *("run", "digits_lt/crt", "digits_lt/breadcrumb_strong", "--profile", "--device", "cpu"),
+        *("--work-dir", str(tmp_path / "work"), "--records", str(tmp_path / "records")),
+        *("--cfg-options", *(f"{key}={value}" for key, value in SHORT.items())),
+    ]
+    for _ in range(2):  # trained now; then from the records alone
+        assert main(words) == 0
+        printed = capsys.readouterr().out
+        rows = {line.split("│")[1].strip(): line for line in printed.splitlines() if line.startswith("│")}
+        assert set(STAGE1_PARTS) <= set(rows)
+        assert "100.0%" in rows["all"] and "5 epochs" in rows["all"]
+        assert "cRT seed 0" in rows and "Strong Breadcrumb seed 0" in rows
+        assert "operators of a few steps" in printed
