@@ -5,7 +5,7 @@ _base_ = [
 ]
 method = dict(
     label="RIDE (3 experts) + EA",
-    representation=dict(type="ride"),
+    representation=dict(type="ride", diversity_factor=0.1),  # that of the RIDE row
     # The released learning rate, 0.01 at batch 512, is for thousands of images; these are 460.
     classifier=dict(type="ride_routing", recipe=dict(batch_size=32, lr=0.01)),
 )

@@ -5,7 +5,7 @@ _base_ = [
 ]
 method = dict(
     label="SADE, aggregated for backward-50",
-    representation=dict(type="sade"),
+    representation=dict(type="sade", tau=2.0),  # that of the SADE row
     # The test split gives few unlabelled images: smaller batches than the released 128.
     classifier=dict(type="sade_aggregated", test_distribution="backward-50", batch_size=16),
 )
