@@ -6,6 +6,6 @@ _base_ = [
 method = dict(
     label="LADE",
     # Searched on validation, three seeds: leaderboards/searches/digits_lt/lade.json.
-    representation=dict(type="lade", remine_lambda=0.01, estim_loss_weight=0.5),
+    representation=dict(type="lade", remine_lambda=0.01, estim_loss_weight=1.0),
     classifier=dict(type="kept"),
 )

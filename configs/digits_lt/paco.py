@@ -12,6 +12,6 @@ method = dict(
     label="PaCo",
     # A queue of two thirds of an epoch, and a key encoder that follows within the 720 steps of the schedule.
     # alpha and temperature: searched on validation, three seeds: leaderboards/searches/digits_lt/paco.json.
-    representation=dict(type="paco", queue=256, momentum=0.99, alpha=0.02, temperature=0.2),
+    representation=dict(type="paco", queue=256, momentum=0.99, alpha=0.005, temperature=0.1),
     classifier=dict(type="kept"),
 )
