@@ -144,7 +144,8 @@ def test_options_change_what_is_composed(capsys: pytest.CaptureFixture) -> None:
     shown = json.loads(capsys.readouterr().out)
     assert shown["name"] == "digits_lt/ldam+crt" and shown["method"]["label"] == "Mine"
     assert shown["method"]["classifier"]["recipe"]["lr"] == 0.5
-    assert shown["method"]["representation"] == {"type": "ldam", "scale": 16}
+    plain = load_experiment("digits_lt/ldam").config["method"]["representation"]
+    assert shown["method"]["representation"] == {**plain, "scale": 16}
 
 
 def test_files_of_one_folder_with_modules_beside_them(tmp_path: Path) -> None:
