@@ -26,6 +26,7 @@ WORK = Path("work_dirs")
 FEW = 6
 # Weak and strong, on one shared stage 1.
 REHEARSED = ["rehearsal/breadcrumb_weak", "rehearsal/breadcrumb_strong"]
+CONFIG = "a name (digits_lt/crt), several of one folder (digits_lt/ldam+crt), or a path"
 KINDS = ("methods", "configs", "datasets", "tables")
 
 
@@ -75,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
 
     run = commands.add_parser("run", help="train and score configs")
-    run.add_argument("configs", nargs="+", metavar="CONFIG", help="a name (digits_lt/crt) or a path")
+    run.add_argument("configs", nargs="+", metavar="CONFIG", help=CONFIG)
     run.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
     _add_options(run)
     run.add_argument("--work-dir", type=Path, default=WORK, help="stage-1 artefacts (%(default)s)")
@@ -90,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
 
     search = commands.add_parser("search", help="choose a method's parameters on the validation split")
-    search.add_argument("config", metavar="CONFIG", help="a name (digits_lt/focal) or a path")
+    search.add_argument("config", metavar="CONFIG", help=CONFIG)
     search.add_argument(
         "--grid",
         nargs="+",
@@ -107,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     search.set_defaults(command=_search)
 
     sweep = commands.add_parser("sweep", help="run configs x seeds, many at once, here or on SLURM")
-    sweep.add_argument("configs", nargs="*", metavar="CONFIG", help="a name (digits_lt/crt) or a path")
+    sweep.add_argument("configs", nargs="*", metavar="CONFIG", help=CONFIG)
     sweep.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
     _add_options(sweep)
     sweep.add_argument("--folder", type=Path, required=True, help="the sweep's state: a folder a job")
@@ -177,7 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     listing.set_defaults(command=_list)
 
     show = commands.add_parser("show", help="print a resolved config")
-    show.add_argument("config", metavar="CONFIG")
+    show.add_argument("config", metavar="CONFIG", help=CONFIG)
     _add_options(show)
     show.set_defaults(command=_show)
     return parser

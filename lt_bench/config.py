@@ -1,7 +1,8 @@
 """Configs: found by name or path, read by MMEngine, checked against what an experiment has.
 
 An experiment's config is MMEngine's (Python, ``_base_`` inheritance). Its top-level keys are those of
-:data:`KEYS`; a misspelt one is refused here and not ignored.
+:data:`KEYS`; a misspelt one is refused here and not ignored. ``folder/one+two`` names one that is composed
+(:mod:`lt_bench.composition`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import inspect
 import json
 import os
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -25,6 +27,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.optim import OPTIMIZERS
 from mmengine.registry import PARAM_SCHEDULERS, VISBACKENDS, VISUALIZERS, Registry
 
+from lt_bench.composition import JOIN, SEAMS, Part, compose, part_names
 from lt_bench.errors import LTBenchError, near_names
 from lt_bench.registry import DATA_SAMPLERS, DATASETS, METHODS, TRANSFORMS
 from lt_bench.snapshots.hook import CAPTURES
@@ -47,7 +50,7 @@ STAGE1_KEYS = ("epochs", "batch_size", "optimizer", "schedule", "numerics", "rec
 NUMERICS_KEYS = ("precision", "channels_last", "threads", "batch_norm")
 MODEL_KEYS = ("backbone", "feature_dim")
 SNAPSHOT_KEYS = ("keep", "dtype", "capture")
-METHOD_KEYS = ("label", "representation", "classifier", "prediction")
+METHOD_KEYS = ("label", *SEAMS)
 RUNTIME_KEYS = (
     "workers",
     "eval_batch_size",
@@ -95,7 +98,8 @@ class Experiment:
     """One resolved config.
 
     Attributes:
-        name: ``<folder>/<file>`` of the config, e.g. ``digits_lt/crt``.
+        name: ``<folder>/<file>`` of the config, e.g. ``digits_lt/crt``; ``<folder>/<file>+<file>`` of a
+            composed one.
         config: the resolved config as plain dicts, lists, numbers and strings.
     """
 
@@ -149,19 +153,31 @@ def find_config(name: str) -> Path:
     Raises:
         LTBenchError: there is none; the sentence offers near names.
     """
-    path = Path(name)
-    if path.is_file():
+    path = _located(name)
+    if path is not None:
         return path
-    stem = name.removeprefix("configs/").removesuffix(".py")
-    for folder in config_folders():
-        candidate = folder / f"{stem}.py"
-        if candidate.is_file():
-            return candidate
+    if JOIN in name.rpartition("/")[0]:
+        raise LTBenchError(
+            f"there is no config {name!r}; parts of a composed one lie in one folder, which is named once: "
+            f"digits_lt/ldam{JOIN}crt"
+        )
     raise LTBenchError(
-        f"there is no config {name!r}: {near_names(stem, list_configs())}"
+        f"there is no config {name!r}: {near_names(_stem(name), list_configs())}"
         if list_configs()
         else f"there is no config {name!r}, and no configs folder was found"
     )
+
+
+def _stem(name: str) -> str:
+    return name.removeprefix("configs/").removesuffix(".py")
+
+
+def _located(name: str) -> Path | None:
+    path = Path(name)
+    if path.is_file():
+        return path
+    candidates = (folder / f"{_stem(name)}.py" for folder in config_folders())
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
 def import_plugins(modules: Sequence[str] = ()) -> None:
@@ -192,36 +208,60 @@ def import_plugins(modules: Sequence[str] = ()) -> None:
 
 
 def load_experiment(name: str, options: Mapping[str, Any] | None = None) -> Experiment:
-    """Read, merge and check one config.
+    """Read, merge and check one config, or compose one of several.
 
     Args:
-        name: a path or a config's name.
-        options: dotted keys and their new values, as ``--cfg-options`` gives them.
+        name: a path, a config's name, or several of one folder joined by ``+`` (``digits_lt/ldam+crt``).
+        options: dotted keys and their new values, as ``--cfg-options`` gives them; of a composed config
+            they change what it is composed to.
 
     Raises:
         LTBenchError: no such config, a file that does not read, unknown keys, an unknown method or
-            arguments it does not take.
+            arguments it does not take, parts that do not go together.
     """
-    path = find_config(name)
-    given = _read(path, options or {})
-    imports = given.pop("custom_imports", None) or {}
-    _import_beside(path, imports.get("imports", []) if isinstance(imports, dict) else imports)
-    full = path.resolve()
-    return Experiment(f"{full.parent.name}/{full.stem}", resolve(given))
+    names = [name] if _located(name) else part_names(name)
+    paths = [find_config(part) for part in names]
+    read = [_read(path) for path in paths]
+    given = read[0]
+    if len(read) > 1:
+        imports = [module for part in read for module in _imports(part.pop("custom_imports", None))]
+        common = {"convention": DEFAULTS["convention"]}
+        given = compose([Part(n, {**common, **part}) for n, part in zip(names, read, strict=True)])
+        given["custom_imports"] = imports
+    given = _merged(given, options or {}, name)
+    _import_beside(paths, _imports(given.pop("custom_imports", None)))
+    stems = JOIN.join(path.stem for path in paths)
+    return Experiment(f"{paths[0].resolve().parent.name}/{stems}", resolve(given))
 
 
-def _read(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
+    with _does_not_read(path):
+        return dict(_plain(Config.fromfile(str(path), import_custom_modules=False)._cfg_dict))
+
+
+def _merged(given: dict[str, Any], options: Mapping[str, Any], name: str | Path) -> dict[str, Any]:
+    with _does_not_read(name):
+        config = Config(given)
+        config.merge_from_dict(dict(options))
+        return dict(_plain(config._cfg_dict))
+
+
+@contextmanager
+def _does_not_read(name: str | Path) -> Iterator[None]:
     try:
-        raw = Config.fromfile(str(path), import_custom_modules=False)
-        if options:
-            raw.merge_from_dict(dict(options))
-        return _plain(raw._cfg_dict)
+        yield
     except LTBenchError:
         raise
     except Exception as error:
         raise LTBenchError(
-            f"config {os.fspath(path)} does not read: {type(error).__name__}: {' '.join(str(error).split())}"
+            f"config {os.fspath(name)} does not read: {type(error).__name__}: {' '.join(str(error).split())}"
         ) from error
+
+
+def _imports(given: Any) -> list[str]:
+    """The modules that ``custom_imports`` names."""
+    modules = given.get("imports", []) if isinstance(given, dict) else given or []
+    return [modules] if isinstance(modules, str) else list(modules)
 
 
 def load_dataset(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -243,7 +283,7 @@ def load_dataset(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         if name not in bases:
             raise LTBenchError(f"there is no dataset config {name!r}: {near_names(name, bases)}")
         path = bases[name]
-    given = _read(path, options)
+    given = _merged(_read(path), options, path)
     if not isinstance(given.get("dataset"), dict):
         raise LTBenchError(f"{path} has no 'dataset': {KEYS['dataset']}")
     check_arguments(DATASETS.get(given["dataset"].get("type")), given["dataset"], "dataset")
@@ -253,16 +293,16 @@ def load_dataset(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _import_beside(path: Path, modules: Sequence[str] | str) -> None:
+def _import_beside(paths: Sequence[Path], modules: Sequence[str]) -> None:
     import sys
 
-    names = [modules] if isinstance(modules, str) else list(modules)
-    folder = str(path.resolve().parent)
-    sys.path.insert(0, folder)
+    folders = [str(path.resolve().parent) for path in paths]
+    sys.path[:0] = folders
     try:
-        import_plugins(names)
+        import_plugins(modules)
     finally:
-        sys.path.remove(folder)
+        for folder in folders:
+            sys.path.remove(folder)
 
 
 def resolve(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -286,12 +326,8 @@ def resolve(given: Mapping[str, Any]) -> dict[str, Any]:
         else:
             cfg.setdefault(key, default)
     method = cfg["method"]
-    for key, default_type in (
-        ("representation", "plain"),
-        ("classifier", "kept"),
-        ("prediction", "unchanged"),
-    ):
-        method.setdefault(key, {"type": default_type})
+    for seam, default in SEAMS.items():
+        method.setdefault(seam, dict(default))
     for name, known in (
         ("stage1", STAGE1_KEYS),
         ("model", MODEL_KEYS),
@@ -334,7 +370,7 @@ def resolve(given: Mapping[str, Any]) -> dict[str, Any]:
     check_arguments(DATASETS.get(cfg["dataset"].get("type")), cfg["dataset"], "dataset")
     if not isinstance(method.get("label", ""), str):
         raise LTBenchError(f"method.label is the method's name in a table, got {method['label']!r}")
-    for seam in ("representation", "classifier", "prediction"):
+    for seam in SEAMS:
         _resolve_method(seam, method[seam], cfg["classifier_recipe"])
     return cfg
 
