@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,23 @@ def test_what_readme_shows_of_a_board_is_on_it(name: str) -> None:
     board = (BOARDS / f"{name}.md").read_text().splitlines()
     assert len(shown) > 10
     assert [line for line in shown if line not in board] == []
+
+
+def test_what_readme_shows_of_the_grid_is_on_it() -> None:
+    lines = (ROOT / "README.md").read_text().split("<!-- digits_lt_grid -->")[1].strip().splitlines()
+    header, _, *shown = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    sections = json.loads((BOARDS / "digits_lt_grid.json").read_text())["sections"]
+    assert [row[0] for row in shown] == [section["title"] for section in sections]
+    for row, section in zip(shown, sections, strict=True):
+        kept, *others = section["rows"]
+        found = {"kept": f"{kept['measured']['overall']['mean']:.1f}"}
+        for other in others:
+            star = " *" if other["versus"]["adjusted_p"] < 0.05 else ""
+            classifier = other["label"].rpartition(" + ")[2]
+            found[classifier] = f"{other['measured']['overall']['mean']:.1f}{star}"
+        assert dict(zip(header[1:], row[1:], strict=True)) == {"τ-norm": "–", **found}
+
+
+def test_the_digits_grid_is_whole() -> None:
+    sections = json.loads((BOARDS / "digits_lt_grid.json").read_text())["sections"]
+    assert all(row["seeds"] == [0, 1, 2, 3, 4] for section in sections for row in section["rows"])
