@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lt_bench import __version__
-from lt_bench.errors import PREEMPTED_CODE, LTBenchError, Preempted
+from lt_bench.errors import PREEMPTED_CODE, LostProcesses, LTBenchError, Preempted
 
 if TYPE_CHECKING:
     from lt_bench.evaluation.record import RunRecord
@@ -46,6 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         arguments.command(arguments)
+    except LostProcesses as error:
+        print(f"lt-bench: {error}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        # Threads of the process group may still wait for the others: Python's own end would abort on them.
+        os._exit(2)
     except LTBenchError as error:
         print(f"lt-bench: {error}", file=sys.stderr)
         return 2

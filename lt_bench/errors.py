@@ -16,6 +16,10 @@ class LTBenchError(Exception):
     """
 
 
+class LostProcesses(LTBenchError):
+    """Another process of the run has ended or does not answer."""
+
+
 class Preempted(BaseException):
     """The process was told to end (SIGTERM); one sentence says what was saved.
 

@@ -15,7 +15,7 @@ from datetime import timedelta
 import torch
 from mmengine.dist import init_dist
 
-from lt_bench.errors import LTBenchError
+from lt_bench.errors import LostProcesses, LTBenchError
 
 # By launcher: its variables for rank, number of processes and rank on this machine; what sets them.
 _LAUNCHED = {
@@ -40,7 +40,8 @@ def joined(launcher: str, timeout: float = TIMEOUT) -> Iterator[None]:
         timeout: seconds that the others may let this process wait.
 
     Raises:
-        LTBenchError: what :func:`start` refuses; another process ended or did not answer.
+        LTBenchError: what :func:`start` refuses.
+        LostProcesses: another process ended or did not answer.
     """
     start(launcher, timeout)
     try:
@@ -49,7 +50,7 @@ def joined(launcher: str, timeout: float = TIMEOUT) -> Iterator[None]:
         if not torch.distributed.is_initialized() or not _is_of_communication(error):
             raise
         rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
-        raise LTBenchError(
+        raise LostProcesses(
             f"process {rank} of {world} lost the others: "
             f"one has ended, or did not answer within {timeout:g} s (--timeout); see what that one said, and "
             "start all of them again with --resume to go on from the last checkpoint"
