@@ -84,17 +84,21 @@ def locate(name: str) -> ConfigFile | None:
     """
     path = Path(name)
     if path.is_file():
-        return ConfigFile(f"{path.resolve().parent.name}/{path.stem}", path)
+        return ConfigFile(_name_in(path.parent, path.stem), path)
     folder, _, stem = _stem(name).rpartition("/")
     for root in config_folders():
         own, changes = root / folder / f"{stem}.py", root / folder / DERIVED
         if own.is_file():
-            return ConfigFile(f"{folder}/{stem}", own)
-        if folder and changes.is_file():
+            return ConfigFile(_name_in(own.parent, stem), own)
+        if changes.is_file():
             derived = root / _source(changes) / f"{stem}.py"
             if derived.is_file():
-                return ConfigFile(f"{folder}/{stem}", derived, changes)
+                return ConfigFile(_name_in(changes.parent, stem), derived, changes)
     return None
+
+
+def _name_in(folder: Path, stem: str) -> str:
+    return f"{folder.resolve().name}/{stem}"
 
 
 def _own_configs(folder: Path) -> Iterator[Path]:

@@ -380,15 +380,11 @@ def _finish_all(
     """Fit, score and record every job on its finished stage 1."""
     results = {}
     for group, manifest in trained:
-        # Jobs of one stage 1 may differ in what they are validated and tested on.
         opened: dict[str, FrozenRepresentation] = {}
         with held(group):
             for job in group:
-                key = digest([job.stage.data.identity, job.stage.config["test_transforms"]])
                 try:
-                    if key not in opened:
-                        opened[key] = FrozenRepresentation(job.stage)
-                    record = _finish(job, opened[key], manifest, code)
+                    record = _finish(job, open_once(job, opened), manifest, code)
                     path = write_record(record, settings.records, replace=settings.force)
                 except LTBenchError as error:
                     failures.append(error)
@@ -400,6 +396,19 @@ def _finish_all(
                     soft_wrap=True,
                 )
     return results
+
+
+def open_once(job: Job, opened: dict[str, FrozenRepresentation]) -> FrozenRepresentation:
+    """A job's finished stage 1, opened once for all jobs that are validated and tested on the same images.
+
+    Args:
+        job: one of a group that shares a stage 1; they may differ in validation and test images.
+        opened: those of the group so far; this one is put in.
+    """
+    key = digest([job.stage.data.identity, job.stage.config["test_transforms"]])
+    if key not in opened:
+        opened[key] = FrozenRepresentation(job.stage)
+    return opened[key]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from lt_bench.evaluation.environment import code_version
 from lt_bench.evaluation.record import utc_now
 from lt_bench.evaluation.report import Scores, evaluate
 from lt_bench.files import write_atomically
-from lt_bench.run import Job, Settings, fit_job, held, jobs_of, train_group
+from lt_bench.run import Job, Settings, fit_job, held, jobs_of, open_once, train_group
 
 RULE = (
     "the highest mean class accuracy on the validation split, averaged over the seeds; "
@@ -101,36 +101,40 @@ def _on_validation(
     code: dict[str, Any],
 ) -> list[dict[str, Any]]:
     """The points with their validation accuracies by seed; those of one stage 1 are fitted together."""
-    jobs = [job for experiment in experiments for job in jobs_of([experiment], seeds, settings)]
-    for job in jobs:
+    jobs = [
+        (index, job)
+        for index, experiment in enumerate(experiments)
+        for job in jobs_of([experiment], seeds, settings)
+    ]
+    for _, job in jobs:
         if job.stage.data.val is None:
             raise LTBenchError(
                 f"a search chooses on validation, which {job.stage.data.name} lacks; hold out a part of its "
                 "training images (dataset.val_per_class)"
             )
-    found: dict[int, Scores] = {}
-    for identity in dict.fromkeys(job.stage.identity for job in jobs):
-        group = {number: job for number, job in enumerate(jobs) if job.stage.identity == identity}
-        with held(list(group.values())):
-            train_group(list(group.values()), settings, console, code)
-            representation = FrozenRepresentation(next(iter(group.values())).stage)
-            for number, job in group.items():
-                found[number] = _score(job, representation)
-                point = points[number // len(seeds)]
-                told = ", ".join(f"{key.removeprefix('method.')}={value}" for key, value in point.items())
-                accuracy = found[number].mean_class
-                console.print(f"{told}, seed {job.seed}: {accuracy:.1f} on validation", soft_wrap=True)
-    scored = []
-    for index, point in enumerate(points):
-        own = [found[index * len(seeds) + place] for place in range(len(seeds))]
-        scored.append(
-            {
-                "values": point,
-                "mean_class": [scores.mean_class for scores in own],
-                "overall": [scores.overall for scores in own],
-            }
-        )
-    return scored
+    found: dict[tuple[int, int], Scores] = {}
+    for identity in dict.fromkeys(job.stage.identity for _, job in jobs):
+        group = [(index, job) for index, job in jobs if job.stage.identity == identity]
+        own = [job for _, job in group]
+        with held(own):
+            train_group(own, settings, console, code)
+            opened: dict[str, FrozenRepresentation] = {}
+            for index, job in group:
+                scores = _score(job, open_once(job, opened))
+                found[index, job.seed] = scores
+                point = points[index].items()
+                told = ", ".join(f"{key.removeprefix('method.')}={value}" for key, value in point)
+                console.print(
+                    f"{told}, seed {job.seed}: {scores.mean_class:.1f} on validation", soft_wrap=True
+                )
+    return [
+        {
+            "values": point,
+            "mean_class": [found[index, seed].mean_class for seed in seeds],
+            "overall": [found[index, seed].overall for seed in seeds],
+        }
+        for index, point in enumerate(points)
+    ]
 
 
 def _score(job: Job, representation: FrozenRepresentation) -> Scores:

@@ -60,6 +60,12 @@ def test_a_config_of_its_own_stands_before_the_other_s(configs: Path) -> None:
     assert "mine_steep/four" in list_configs()
 
 
+def test_a_config_is_named_by_the_folder_it_lies_in(configs: Path) -> None:
+    (configs / "lone.py").write_text("_base_ = ['mine/one.py']\n")
+    assert load_experiment("lone").name == load_experiment("configs/lone.py").name == "configs/lone"
+    assert load_experiment("configs/mine/two.py").name == load_experiment("mine/two").name == "mine/two"
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [

@@ -88,3 +88,16 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     grid[1] = "method.prediction.taw=0.5,1"
     assert main(["search", "digits_lt/logit_adjusted", *grid, *folders]) == 2
     assert "unknown key method.prediction.taw" in capsys.readouterr().err
+
+
+def test_points_of_one_stage_1_are_scored_on_their_own_validation_images(tmp_path: Path) -> None:
+    """Test transforms are no part of stage 1's identity, yet of what is validated on."""
+    plain = [{"type": "batch_normalize", "mean": [4.88], "std": [6.02]}]
+    dark = [{"type": "batch_normalize", "mean": [40.0], "std": [6.02]}]
+    fixed = {"method.classifier.tau": 1.0}
+    both, _ = searched(tmp_path, {"test_transforms": [plain, dark]}, (0,), **fixed)
+    assert len(list((tmp_path / "work" / "stage1").iterdir())) == 1
+    for point, transforms in zip(both["points"], (plain, dark), strict=True):
+        alone, _ = searched(tmp_path, {"test_transforms": [transforms]}, (0,), **fixed)
+        assert alone["points"][0]["mean_class"] == point["mean_class"]
+    assert both["points"][0]["mean_class"] != both["points"][1]["mean_class"]

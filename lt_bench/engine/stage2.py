@@ -6,7 +6,7 @@ import copy
 import hashlib
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -225,7 +225,7 @@ class LoaderEpochs:
     """
 
     loader: Any
-    parts: PartTimes = field(default_factory=PartTimes)
+    parts: PartTimes
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Batches of epoch ``epoch`` (from 1), images (B, C, H, W)."""
@@ -251,8 +251,8 @@ class ImageFeatureEpochs:
 
     model: StageOneModel
     images: LoaderEpochs
-    cache: FeatureCache = field(default_factory=FeatureCache)
-    parts: PartTimes = field(default_factory=PartTimes)
+    cache: FeatureCache
+    parts: PartTimes
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of epoch ``epoch`` (from 1): features (B, d), not to be written to, and labels (B,)."""

@@ -14,7 +14,7 @@ from lt_bench.evaluation.shots import GROUPS, find_convention
 from lt_bench.leaderboard.consistency import TOLERANCE, disagreements
 from lt_bench.leaderboard.spec import Section
 from lt_bench.leaderboard.statistics import SIGNIFICANT
-from lt_bench.leaderboard.table import EXTERNAL, TableRow
+from lt_bench.leaderboard.table import EXTERNAL, TableRow, cost_unit_of
 
 # Rows that a note names one by one where they are the most of a table.
 MOST_NAMED = 12
@@ -124,9 +124,9 @@ def _comparison_notes(section: Section, rows: Sequence[TableRow]) -> list[str]:
 
 
 def _cost_notes(section: Section, rows: Sequence[TableRow]) -> list[str]:
-    if not any(row.cost is not None and row.config != section.cost_unit for row in rows):
+    label = cost_unit_of(rows, section.cost_unit)
+    if label is None:
         return []
-    label = next(row.label for row in rows if row.config == section.cost_unit)
     return [
         f"Cost: seconds of stage 1 and classifier over those of {label}, the mean over the seeds that both "
         "have from one kind of processor or device; by the wall clock, without the training of teachers."

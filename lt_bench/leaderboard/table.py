@@ -6,6 +6,7 @@ measured column.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lt_bench.evaluation.record import RunRecord
@@ -82,6 +83,13 @@ class TableRow:
         return label + (" †" if self.selected_on_test else "")
 
 
+def cost_unit_of(rows: Sequence[TableRow], unit: str | None) -> str | None:
+    """The label of the row of config ``unit``, where any other row has a cost."""
+    if all(row.cost is None or row.config == unit for row in rows):
+        return None
+    return next(row.label for row in rows if row.config == unit)
+
+
 @dataclass(frozen=True)
 class TableSection:
     """One section, ready to be shown.
@@ -108,9 +116,7 @@ class TableSection:
     @property
     def cost_unit(self) -> str | None:
         """The label of the row whose training time is 1, where any other has a cost."""
-        if all(row.cost is None or row.config == self.spec.cost_unit for row in self.rows):
-            return None
-        return next(row.label for row in self.rows if row.config == self.spec.cost_unit)
+        return cost_unit_of(self.rows, self.spec.cost_unit)
 
     @property
     def published_metrics(self) -> list[str]:

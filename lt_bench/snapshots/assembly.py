@@ -74,7 +74,7 @@ def assemble(
             f"{epoch - 1}, the trail has {got}; use class_balanced until the trail is ready"
         )
     now, before = select_rows(plan, generator, surplus, trail.device)
-    whole = trail.layout.whole_classes.to(trail.device)
+    whole = trail.layout.whole_classes
     current = now.classes.numel()
     drawn = current + whole.numel()
     shape = (drawn + before.classes.numel(), trail.dim)
@@ -143,7 +143,7 @@ class _Mapping:
     def _whole_block(self, block: Block, out: Tensor) -> None:
         snapshot, trail, last = self.snapshot, self.trail, self.snapshot.epoch - 1
         features, mean, std = trail.block(block)
-        classes = block.classes.to(trail.device)
+        classes = block.classes
         count = self.counts.index_select(0, classes)[:, None]
         now_mean, now_std = (x.index_select(0, classes)[:, None] for x in (snapshot.mean, snapshot.std))
         filled = 0
@@ -151,8 +151,8 @@ class _Mapping:
             into = slice(filled, filled := filled + slots.stop - slots.start)
             # The epochs that lie in the slots follow one another; so do the means of whole epochs, in a ring.
             oldest = last - (last - slots.start) % block.slots
-            epoch_rows = torch.arange(oldest, oldest + slots.stop - slots.start) % len(trail.epoch_mean)
-            epoch_mean = trail.epoch_mean.index_select(0, epoch_rows.to(trail.device))
+            epochs = torch.arange(oldest, oldest + slots.stop - slots.start, device=trail.device)
+            epoch_mean = trail.epoch_mean.index_select(0, epochs % len(trail.epoch_mean))
             step = max(1, self.chunk_rows // ((slots.stop - slots.start) * block.size))
             for start in range(0, len(classes), step):
                 part = slice(start, start + step)

@@ -21,7 +21,7 @@ class Block:
     """Classes of one size and depth.
 
     Attributes:
-        classes: (c,) int64 on the CPU, ascending.
+        classes: (c,) int64 on the trail's device, ascending.
         size: n_j of each.
         slots: earlier snapshots kept of each, at least 1.
         whole: how many of them A^e takes entirely: lags 1 to ``whole``.
@@ -50,7 +50,7 @@ class Layout:
 
     Attributes:
         blocks: in the order of memory.
-        first_row: (C,) int64 on the CPU, a class's first feature; undefined for a class that keeps none.
+        first_row: (C,) int64 on the trail's device, a class's first feature.
         first_group: (C,) int64, its first row of moments.
         rows: features in all.
         groups: rows of moments in all.
@@ -65,8 +65,8 @@ class Layout:
     whole_classes: Tensor
 
 
-def layout_of(plan: BacktrackPlan) -> Layout:
-    """The layout of a plan's trail."""
+def layout_of(plan: BacktrackPlan, device: torch.device | str = "cpu") -> Layout:
+    """The layout of a plan's trail on ``device``."""
     counts, slots = plan.counts, plan.slots
     whole = (plan.whole - 1).clamp(min=0)
     table = torch.stack([slots, counts, whole], dim=1)
@@ -82,13 +82,13 @@ def layout_of(plan: BacktrackPlan) -> Layout:
         if kept:
             first = int(classes[0])
             where = int(first_row[first]), int(first_group[first])
-            blocks.append(Block(classes, size, kept, taken, *where))
+            blocks.append(Block(classes.to(device), size, kept, taken, *where))
     taken_whole = (whole * counts)[order]
     return Layout(
         blocks=blocks,
-        first_row=first_row,
-        first_group=first_group,
+        first_row=first_row.to(device),
+        first_group=first_group.to(device),
         rows=int((slots * counts).sum()),
         groups=int(slots.sum()),
-        whole_classes=torch.repeat_interleave(order, taken_whole),
+        whole_classes=torch.repeat_interleave(order, taken_whole).to(device),
     )

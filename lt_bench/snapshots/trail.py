@@ -55,7 +55,7 @@ class Trail:
         self.held = 0
         wide = torch.promote_types(dtype, torch.float32)
         slots, counts = plan.slots, plan.counts
-        self.layout = layout_of(plan)
+        self.layout = layout_of(plan, self.device)
         self._deepest = plan.max_depth - 1
         groups = self.layout.groups
         self.features = torch.zeros(self.layout.rows, dim, dtype=dtype, device=self.device)
@@ -66,8 +66,6 @@ class Trail:
         self._counts = counts.to(self.device)
         # A class without slots is never looked up; 1 keeps the modulus defined.
         self._modulus = slots.clamp(min=1).to(self.device)
-        self._first_row = self.layout.first_row.to(self.device)
-        self._first_group = self.layout.first_group.to(self.device)
         # What a push copies: the classes that keep anything, and their rows in a snapshot.
         keeping = slots > 0
         self._keeping = keeping.nonzero().flatten().to(self.device)
@@ -157,13 +155,13 @@ class Trail:
             epochs: (M,) int64 or one epoch.
         """
         slot = epochs % self._modulus.index_select(0, classes)
-        first = self._first_row.index_select(0, classes)
+        first = self.layout.first_row.index_select(0, classes)
         return first + slot * self._counts.index_select(0, classes) + places
 
     def groups(self, classes: Tensor, epochs: Tensor | int) -> Tensor:
         """Rows of ``mean`` and ``std`` of the given classes and epochs, each (M,) int64."""
         slot = epochs % self._modulus.index_select(0, classes)
-        return self._first_group.index_select(0, classes) + slot
+        return self.layout.first_group.index_select(0, classes) + slot
 
     def state_dict(self) -> dict[str, Any]:
         """Four tensors, not copied, and three integers: ``newest`` (0 for none), ``held`` and ``layout``."""

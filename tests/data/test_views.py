@@ -17,6 +17,7 @@ from lt_bench.data.samplers import build_sampler
 from lt_bench.data.views import BatchViews
 from lt_bench.engine.stage2 import LoaderEpochs
 from lt_bench.errors import LTBenchError
+from lt_bench.timing import PartTimes
 
 NORMALIZE = dict(type="batch_normalize", mean=[3.0] * 3, std=[2.0] * 3)
 FLIPPED = [dict(type="batch_random_flip", probability=1.0), NORMALIZE]
@@ -95,13 +96,13 @@ def test_views_of_files(tmp_path: Path) -> None:
 
 def test_stage_2_sees_the_first_view_only() -> None:
     images = ImageSet(_pixels(), torch.arange(20) % 3)
-    epochs = LoaderEpochs(_loader(images))
+    epochs = LoaderEpochs(_loader(images), PartTimes())
     assert len(epochs) == 3
     for one in (1, 2):
         for batch in epochs.epoch(one):
             expected = (images.images[batch.indices].double() - 3) / 2
             torch.testing.assert_close(batch.images.double(), expected)
-    plain = LoaderEpochs(_loader(images, transforms=[NORMALIZE]))
+    plain = LoaderEpochs(_loader(images, transforms=[NORMALIZE]), PartTimes())
     assert next(plain.epoch(1)).images.shape == (8, 3, 6, 5)
 
 

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from lt_bench.cli import main
+from lt_bench.config import Experiment
 from lt_bench.engine.checkpoints import saved_epochs
 from lt_bench.engine.loop import StageOneLoop
 from lt_bench.evaluation.record import RunRecord, read_record
 from lt_bench.leaderboard.terminal import stage1_times, stage2_times
 from lt_bench.timing import STAGE1_PARTS, STAGE2_PARTS, HostClock
-from tests.engine.test_resume import assert_same_run, scores, stop_before_followers
+from tests.engine.test_resume import Killed, assert_same_run, scores, stop_before_followers
 from tests.short import SHORT
 
 
@@ -32,6 +33,16 @@ def assert_whole(record: RunRecord) -> None:
 def manifest(folder: Path) -> dict:
     (path,) = folder.glob("work/stage1/*/stage1.json")
     return json.loads(path.read_text())
+
+
+def stopped(launch: Callable, experiments: list[Experiment], folder: Path) -> Path:
+    """The folder of a stage 1 that was ended in its fourth epoch."""
+    with pytest.MonkeyPatch.context() as patch:
+        stop_before_followers(patch)
+        with pytest.raises(Killed):
+            launch(*experiments)
+    (stage,) = (folder / "here/work/stage1").iterdir()
+    return stage
 
 
 def test_the_parts_of_every_record_add_up(short: Callable, launch: Callable, tmp_path: Path) -> None:
@@ -103,11 +114,7 @@ def test_a_resumed_run_knows_the_parts_of_the_calls_before(
     short: Callable, launch: Callable, tmp_path: Path
 ) -> None:
     experiments = [short("plain"), short("breadcrumb_strong")]
-    with pytest.MonkeyPatch.context() as patch:
-        stop_before_followers(patch)
-        with pytest.raises(Exception):  # noqa: B017  stands for the end of the process
-            launch(*experiments)
-    (stage,) = (tmp_path / "here/work/stage1").iterdir()
+    stage = stopped(launch, experiments, tmp_path)
     saved = torch.load(saved_epochs(stage)[3], weights_only=True)["meta"]
     # As if the first call had taken hours.
     assert 0 < sum(saved["stage_parts"].values()) <= saved["stage_seconds"]
@@ -130,11 +137,7 @@ def test_a_checkpoint_without_parts_is_gone_on_with_and_said(
     short: Callable, launch: Callable, tmp_path: Path
 ) -> None:
     experiments = [short("plain"), short("breadcrumb_strong")]
-    with pytest.MonkeyPatch.context() as patch:
-        stop_before_followers(patch)
-        with pytest.raises(Exception):  # noqa: B017  stands for the end of the process
-            launch(*experiments)
-    (stage,) = (tmp_path / "here/work/stage1").iterdir()
+    stage = stopped(launch, experiments, tmp_path)
     path = saved_epochs(stage)[3]
     checkpoint = torch.load(path, weights_only=True)
     del checkpoint["meta"]["stage_parts"]
