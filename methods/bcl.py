@@ -157,11 +157,10 @@ class BCL(Representation):
         features = model.features(images.flatten(0, 1)).unflatten(0, (len(labels), VIEWS))
         classification = self.criterion(*batch.gathered(model.head(features[:, 0])))
         weight = model.head.get_parameter("weight")
-        projected = self.projection(features[:, 1:].flatten(0, 1)).unflatten(0, (len(labels), VIEWS - 1))
         # Pairs are of the global batch.
-        points, classes = batch.gathered(projected)
+        views, classes = batch.gathered(features[:, 1:])
         contrast = balanced_contrastive_loss(
-            points.flatten(0, 1),
+            self.projection(views.flatten(0, 1)),
             classes.repeat_interleave(VIEWS - 1),
             self.prototype_projection(weight),
             self.temperature,

@@ -190,7 +190,7 @@ class PaCo(Representation):
 
     def forward(self, model: FeatureModel, batch: Batch) -> Tensor:
         """The loss of images (B, 2, C, H, W), a scalar; the batch's keys go into the queue."""
-        images, labels = batch.images, batch.labels
+        images = batch.images
         if images.dim() != 5 or images.shape[1] != VIEWS:
             raise LTBenchError(
                 f"paco trains on {VIEWS} views of each image, got images of shape {tuple(images.shape)}; end "
@@ -201,16 +201,14 @@ class PaCo(Representation):
                 f"paco's queue of {len(self.queue)} is smaller than a batch of {batch.total}; "
                 "set a larger representation.queue"
             )
-        features = model.features(images[:, 0])
-        queries = self.projection(features)
+        # Queries, keys and the queue are of the global batch.
+        features, labels = batch.gathered(model.features(images[:, 0]))
         with torch.no_grad():
             self._move_key_encoder(model)
-            keys = batch.of_all(self.key_projection(self.key_encoder.features(images[:, 1])))
-        # Queries, keys and the queue are of the global batch.
-        logits, labels = batch.gathered(model.head(features))
+            keys = self.key_projection(batch.of_all(self.key_encoder.features(images[:, 1])))
         loss = parametric_contrastive_loss(
-            logits,
-            batch.of_all(queries),
+            model.head(features),
+            self.projection(features),
             labels,
             torch.cat([keys, self.queue]),
             torch.cat([labels, self.queue_labels]),

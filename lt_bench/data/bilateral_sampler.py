@@ -80,7 +80,7 @@ class BilateralSampler(EpochSampler):
         bounds = self._bounds()
         pairs = torch.cat(
             [
-                torch.arange(start // 2 + self.rank, stop // 2, self.world)
+                torch.arange(min(start // 2 + self.rank, stop // 2), stop // 2, self.world)
                 for start, stop in zip(bounds, bounds[1:], strict=False)
             ]
         )
@@ -93,10 +93,3 @@ class BilateralSampler(EpochSampler):
             2 * len(range(start // 2 + self.rank, stop // 2, self.world))
             for start, stop in zip(bounds, bounds[1:], strict=False)
         ]
-
-    def _bounds(self) -> list[int]:
-        """Where the global batches start and end; a remainder of fewer pairs than ranks joins the last."""
-        bounds = [*range(0, self.draws, self.batch_size), self.draws]
-        if len(bounds) > 2 and bounds[-1] - bounds[-2] < 2 * self.world:
-            del bounds[-2]
-        return bounds

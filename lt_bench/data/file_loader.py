@@ -207,8 +207,12 @@ class _FileBatches:
                 self._batches = self._start()
                 raise LTBenchError(held)
             images, positions = held
+            share = next(of_batches)
+            if share is not None:
+                # All of them, but for a stand-in.
+                images, positions = images[: len(share.places)], positions[: len(share.places)]
             images = images.to(self.device, non_blocking=True)
-            self._generator.share = share = next(of_batches)
+            self._generator.share = share
             for transform in self.transforms:
                 images = transform(images, self._generator)
             yield Batch(
@@ -220,7 +224,11 @@ class _FileBatches:
 
 
 class _EpochRequests:
-    """The batch sampler of training: this rank's share, with each image's global place."""
+    """The batch sampler of training: this rank's share, with each image's global place.
+
+    An empty share asks for the epoch's first image as a stand-in, for it must end in the images' shape too,
+    which only an image that went through the transforms has.
+    """
 
     def __init__(self, sampler: EpochSampler) -> None:
         self._sampler = sampler
@@ -232,11 +240,12 @@ class _EpochRequests:
 
     def __iter__(self) -> Iterator[list[Request]]:
         epoch, places = self._sampler.epoch, self._sampler.rank_places()
-        positions = self._sampler.epoch_indices(epoch)[places]
+        order = self._sampler.epoch_indices(epoch)
+        positions = order[places]
         sizes = self._sampler.rank_sizes()
         batches = list(zip(places.split(sizes), positions.split(sizes), strict=True))
         for at, images in batches[self.skip :]:
-            pairs = zip(at.tolist(), images.tolist(), strict=True)
+            pairs = zip(at.tolist() or [0], images.tolist() or [int(order[0])], strict=True)
             yield [(epoch, place, position) for place, position in pairs]
 
 

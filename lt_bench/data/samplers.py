@@ -109,7 +109,8 @@ class EpochSampler(ABC):
         """This rank's share of every global batch of an epoch, as views of one tensor.
 
         Batch k of rank r is ``order[k * B : (k + 1) * B][r :: world]``. All ranks have the same
-        number of batches and none is empty; together they are exactly the epoch.
+        number of batches, and together they are exactly the epoch. A last batch of fewer images
+        than ranks leaves the ranks behind them with none.
         """
         return self.shares(self.epoch_indices(epoch))
 
@@ -122,7 +123,7 @@ class EpochSampler(ABC):
         """(m,) int64: which places of the global order fall to this rank, batch after batch."""
         bounds = self._bounds()
         places = [
-            torch.arange(start + self.rank, stop, self.world)
+            torch.arange(min(start + self.rank, stop), stop, self.world)
             for start, stop in zip(bounds, bounds[1:], strict=False)
         ]
         return torch.cat(places)
@@ -144,14 +145,8 @@ class EpochSampler(ABC):
         return [Share(own, total, self.world) for own, total in zip(places, totals, strict=True)]
 
     def _bounds(self) -> list[int]:
-        """Where the global batches start and end; the last one may be short.
-
-        A remainder too small to give every rank an image joins the batch before it.
-        """
-        bounds = [*range(0, self.draws, self.batch_size), self.draws]
-        if len(bounds) > 2 and bounds[-1] - bounds[-2] < self.world:
-            del bounds[-2]
-        return bounds
+        """Where the global batches start and end, whatever the number of ranks; the last may be short."""
+        return [*range(0, self.draws, self.batch_size), self.draws]
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that iteration shows next, counted from 0."""

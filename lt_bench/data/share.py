@@ -10,6 +10,9 @@ With W ranks, B images and b_r of them on rank r, DDP's gradient is 1/W sum_r gr
 w_r = W b_r / B. If L_r is the mean over rank r's images, this is the gradient of the global mean. If every
 rank computes the same L from gathered tensors, sum_r w_r / W = 1 leaves what the ranks share as it is, and
 the backward of ``gather`` hands a rank the gradient of its own rows times B / b_r, which w_r and 1/W undo.
+
+A rank may have no image of the last batch of an epoch. It computes everything on tensors of no rows, so that
+it takes its part in whatever the ranks compute together; its loss counts as zero.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ class Share:
     """Which places of a global batch are this rank's.
 
     Attributes:
-        places: (b,) int64 on the batch's device, each in 0 to ``total`` - 1.
+        places: (b,) int64 on the batch's device, each in 0 to ``total`` - 1; b may be 0.
         total: B, images of the global batch.
         world: number of ranks.
     """
@@ -40,6 +43,16 @@ class Share:
     def weight(self) -> float:
         """w_r = W b_r / B."""
         return self.world * len(self.places) / self.total
+
+    def weighted(self, loss: Tensor) -> Tensor:
+        """What this rank's loss counts for, w_r L_r.
+
+        Args:
+            loss: () L_r. Of no images a mean is NaN, which counts as zero and has a gradient of zero.
+        """
+        if len(self.places):
+            return loss * self.weight
+        return torch.where(torch.zeros_like(loss, dtype=torch.bool), loss, 0)
 
     def gather(self, rows: Tensor) -> Tensor:
         """Every rank's rows in the order of the global batch; all ranks call it.
@@ -72,4 +85,4 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (places,) = ctx.saved_tensors
         (gradient,) = gradients
-        return gradient.index_select(0, places) * (len(gradient) / len(places)), None, None
+        return gradient.index_select(0, places) * (len(gradient) / max(1, len(places))), None, None

@@ -129,7 +129,7 @@ class StageOneLoop(BaseLoop):
             with self.parts.part("forward"):
                 loss = runner.model(batch, mode="loss")
                 if batch.share is not None:
-                    loss = loss * batch.share.weight
+                    loss = batch.share.weighted(loss)
             with self.parts.part("backward"):
                 runner.optim_wrapper.update_params(loss)
                 with torch.no_grad():

@@ -16,12 +16,15 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from lt_bench.models.projection import BatchNormOfRows
+
 
 class GlobalBatchNorm(_BatchNorm):
     """Takes the place of ``BatchNorm1d``, ``2d`` or ``3d``: the same parameters, buffers and names.
 
     In eval mode it is torch's. In training mode mean and (biased) variance are of all ranks' inputs, which
-    may differ in size, and every rank's running statistics are updated alike, by the unbiased variance.
+    may differ in size or be empty, and every rank's running statistics are updated alike, by the unbiased
+    variance.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -63,9 +66,10 @@ class _Normalised(torch.autograd.Function):
         x = input if input.dtype == torch.float64 else input.float()
         over, shape = _axes(x)
         # Of the share: mean and squared deviations; combined in float64, so that no digit is lost.
-        mean = x.mean(over)
+        rows = x.numel() // x.shape[1]
+        mean = x.sum(over) / max(1, rows)
         deviations = (x - mean.view(shape)).square().sum(over)
-        count = mean.new_tensor([x.numel() // x.shape[1]], dtype=torch.float64)
+        count = mean.new_tensor([rows], dtype=torch.float64)
         mine = torch.cat([mean.double(), deviations.double(), count])
         every = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
         dist.all_gather(every, mine)
@@ -110,7 +114,8 @@ def _axes(x: Tensor) -> tuple[list[int], list[int]]:
 def with_global_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
     """Let every batch norm of ``model`` take the statistics of the global batch.
 
-    Names, parameters and buffers stay what they were: the model's state loads into one without this.
+    Names, parameters and buffers stay what they were: the model's state loads into one without this. A
+    :class:`~lt_bench.models.projection.BatchNormOfRows` is given all ranks' rows and stays what it is.
 
     Args:
         model: changed in place where it is not itself a batch norm.
@@ -119,10 +124,12 @@ def with_global_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
     Returns:
         The model.
     """
-    if device.type == "cuda":
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        return converted
+    if isinstance(model, BatchNormOfRows):
+        return model
     if isinstance(model, _BatchNorm):
+        if device.type == "cuda":
+            converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            return converted
         return _global(model)
     for name, child in model.named_children():
         model.add_module(name, with_global_batch_norm(child, device))

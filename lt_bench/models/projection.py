@@ -7,7 +7,10 @@ from torch import Tensor, nn
 
 
 class BatchNormOfRows(nn.BatchNorm1d):
-    """Batch normalisation that takes one row too: it has no variance, so running statistics stand in."""
+    """Batch normalisation that takes one row too: it has no variance, so running statistics stand in.
+
+    On several ranks it is given the rows of all of them.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         """(n, d) -> (n, d)."""
@@ -20,6 +23,9 @@ class BatchNormOfRows(nn.BatchNorm1d):
 
 class ProjectionMLP(nn.Module):
     """Linear, batch normalisation, ReLU, linear, L2 normalisation.
+
+    Its input is small and is gathered from all ranks first (:meth:`lt_bench.data.batch.Batch.of_all`), so
+    that each computes the projections of the global batch.
 
     Args:
         dim: d of the features.

@@ -79,22 +79,23 @@ def test_every_share_is_uniform_and_reversed_in_turn(world: int, batch_size: int
         pairs = sum(len(own[k]) for own in shares) // 2
         merged = torch.empty(pairs, 2, dtype=torch.int64)
         for rank, own in enumerate(shares):
-            assert len(own[k]) and len(own[k]) % 2 == 0
+            assert len(own[k]) % 2 == 0
+            assert len(own[k]) or (k == len(ranks[0]) - 1 and rank >= pairs)
             merged[rank::world, 0] = own[k][0::2]
             merged[rank::world, 1] = own[k][1::2]
         # The global order is uniform at even places, so equality places every image of every share.
         assert torch.equal(merged.flatten(), order[start : start + 2 * pairs])
         assert start % 2 == 0
         start += 2 * pairs
-        if k + 1 < len(ranks[0]) - 1:
+        if k + 1 < len(ranks[0]):
             assert pairs == batch_size
     assert start == 2 * N
 
 
-def test_a_remainder_of_fewer_pairs_than_ranks_joins_the_batch_before() -> None:
+def test_a_remainder_of_fewer_pairs_than_ranks_leaves_ranks_without_one() -> None:
     # 71 pairs are 7 batches of 10 and one pair over, which two ranks cannot share.
-    assert _sampler(batch_size=10, world=2).rank_sizes() == [10] * 6 + [12]
-    assert _sampler(batch_size=10, world=2, rank=1).rank_sizes() == [10] * 7
+    assert _sampler(batch_size=10, world=2).rank_sizes() == [10] * 7 + [2]
+    assert _sampler(batch_size=10, world=2, rank=1).rank_sizes() == [10] * 7 + [0]
     assert _sampler(batch_size=10).rank_sizes() == [20] * 7 + [2]
 
 

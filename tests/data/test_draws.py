@@ -76,9 +76,10 @@ def test_ranks_see_what_one_process_sees(split: Any, pipeline: str, sampler: str
     shared = [list(rank) for rank in ranks]
     whole = list(one)
     assert all(batch.share is None for batch in whole)
-    # 19 images in batches of 6: the one that is left over joins the last batch of several ranks, so that
-    # its draws are other ones; all batches before are alike.
-    for step, batch in enumerate(whole[: len(shared[0]) - 1]):
+    # 19 images in batches of 6 leave one over, of which only the first rank has a share.
+    assert [len(own[-1].labels) for own in shared] == [len(whole[-1].labels), *[0] * (world - 1)]
+    assert all(len(own) == len(whole) for own in shared)
+    for step, batch in enumerate(whole):
         images = torch.zeros_like(batch.images)
         for own in (shared[rank][step] for rank in range(world)):
             assert own.share.total == len(batch.labels)

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lt_bench.data.random_keys import random_keys
 from lt_bench.data.samplers import EpochSampler, build_sampler, check_sampler
+from lt_bench.data.share import Share
 from lt_bench.errors import LTBenchError
 from lt_bench.seeding import derive_seed
 
@@ -64,7 +65,7 @@ def test_shares_of_the_ranks_tile_the_epoch(name: str, world: int, batch_size: i
     order = ranks[0].epoch_indices(3)
     batches = [sampler.rank_batches(3) for sampler in ranks]
     assert {len(own) for own in batches} == {len(ranks[0])}
-    assert all(len(batch) > 0 for own in batches for batch in own)
+    assert all(len(batch) > 0 for own in batches for batch in own[:-1])
     merged = []
     for k in range(len(ranks[0])):
         union = torch.empty(sum(len(own[k]) for own in batches), dtype=torch.int64)
@@ -82,11 +83,23 @@ def test_share_is_every_world_th_of_each_global_batch() -> None:
         assert torch.equal(batch, order[k * 10 : (k + 1) * 10][1::3])
 
 
-def test_a_remainder_smaller_than_the_world_joins_the_batch_before() -> None:
-    labels = torch.arange(21) % 3
-    sampler = _sampler("instance", labels, batch_size=10, world=3, rank=2)
-    assert sampler.rank_sizes() == [3, 3]
+def test_a_remainder_smaller_than_the_world_leaves_ranks_without_an_image() -> None:
+    labels = torch.arange(22) % 3
+    sizes = [_sampler("instance", labels, batch_size=10, world=4, rank=r).rank_sizes() for r in range(4)]
+    assert sizes == [[3, 3, 1], [3, 3, 1], [2, 2, 0], [2, 2, 0]]
     assert len(_sampler("instance", labels, batch_size=10)) == 3
+    shares = _sampler("instance", labels, batch_size=10, world=4, rank=3).rank_shares()
+    assert [share.total for share in shares] == [10, 10, 2] and shares[-1].weight == 0
+
+
+def test_what_a_share_without_an_image_counts_for_is_zero_and_so_is_its_gradient() -> None:
+    weight = torch.ones(3, requires_grad=True)
+    loss = (torch.empty(0, 3) * weight).mean()
+    assert loss.isnan()
+    counted = Share(torch.empty(0, dtype=torch.int64), 2, 4).weighted(loss)
+    counted.backward()
+    assert counted == 0 and torch.equal(weight.grad, torch.zeros(3))
+    assert Share(torch.tensor([1]), 2, 4).weighted(torch.tensor(3.0)) == 6
 
 
 def test_instance_shows_every_image_once_in_a_uniform_order() -> None:

@@ -12,6 +12,9 @@ from tests.ranks import run_script
 CASES = {
     "images": ((7, 3, 4, 5), {}),
     "rows": ((5, 4), {}),
+    # All of which the first rank has.
+    "images of one rank": ((2, 3, 4, 5), {}),
+    "rows of one rank": ((2, 3), {}),
     "no parameters": ((6, 2, 3, 3), {"affine": False}),
     "cumulative": ((6, 2, 3, 3), {"momentum": None}),
     "no running": ((4, 3), {"track_running_stats": False}),
@@ -28,7 +31,7 @@ rank, found = dist.get_rank(), {}
 for name in CASES:
     norm, batches, given = made(name)
     model = with_global_batch_norm(nn.Sequential(norm), torch.device("cpu"))
-    # Rank 0 has two samples, rank 1 all others.
+    # Rank 0 has two samples, rank 1 all others, or none.
     own = slice(0, 2) if rank == 0 else slice(2, None)
     outputs = []
     for batch in batches:
