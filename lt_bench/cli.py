@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--folder", type=Path, required=True, help="the sweep's state: a folder a job")
     sweep.add_argument("--status", action="store_true", help="list the jobs of --folder and run nothing")
     sweep.add_argument("--retry", action="store_true", help="run failed jobs again")
-    sweep.add_argument("--jobs", type=int, help="how many at once (one a GPU; one without; all on SLURM)")
+    sweep.add_argument("--jobs", type=int, help="how many at once (as many as fit; all on SLURM)")
     sweep.add_argument("--work-dir", type=Path, default=WORK, help="stage-1 artefacts (%(default)s)")
     sweep.add_argument("--records", type=Path, default=RECORDS, help="run records (%(default)s)")
     sweep.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (%(default)s)")
@@ -321,12 +321,12 @@ def _sweep(arguments: argparse.Namespace) -> None:
     options = parse_options(arguments.cfg_options)
     asked = [Asked(name, load_experiment(name, options)) for name in arguments.configs]
     specs = plan(asked, arguments.seeds, arguments.cfg_options, arguments.work_dir, arguments.records)
-    sweep(specs, arguments.folder, launch, at_once or len(specs), arguments.retry, _console())
+    sweep(specs, arguments.folder, launch, at_once, arguments.retry, _console())
 
 
 def _launcher(arguments: argparse.Namespace) -> tuple[Any, int | None]:
-    """How a sweep's jobs are run, and how many at once; None for as many as there are."""
-    from lt_bench.sweep import local, slurm
+    """How a sweep's jobs are run, and how many at once; None for as many as can be."""
+    from lt_bench.sweep import local, room, slurm
 
     if arguments.jobs is not None and arguments.jobs < 1:
         raise LTBenchError(f"--jobs is a whole number from 1, got {arguments.jobs}")
@@ -343,9 +343,10 @@ def _launcher(arguments: argparse.Namespace) -> tuple[Any, int | None]:
             raise LTBenchError(f"--{name} is for SLURM; give --slurm with it")
     choose_device(arguments.device)
     name = arguments.device.partition(":")[0]
-    gpus = [] if name == "cpu" else local.visible_gpus()
-    at_once = arguments.jobs or max(1, len(gpus))
-    return partial(local.run_here, local.places(at_once, gpus, local.cores()), name), at_once
+    gpus = [] if name == "cpu" else room.visible_gpus()
+    if arguments.jobs is None:
+        return partial(local.run_fitting, gpus, name), None
+    return partial(local.run_here, room.FixedPlaces(arguments.jobs, gpus, room.cores()), name), arguments.jobs
 
 
 def _score(arguments: argparse.Namespace) -> None:

@@ -153,7 +153,7 @@ def run_there(
     there = queue() or {}
     new = [job for job in jobs if job.slurm_id() not in there]
     if new:
-        ids = _submit(new, folder, resources, device, watch.at_once)
+        ids = _submit(new, folder, resources, device, watch.at_once or len(new))
         for job, slurm_id in zip(new, ids, strict=True):
             job.mark_submitted(slurm_id)
         watch.console.print(f"submitted {len(new)} jobs to SLURM as {ids[0].partition('_')[0]}")

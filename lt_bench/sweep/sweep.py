@@ -20,7 +20,7 @@ Launch = Callable[[Sequence[SweepJob], Watch], None]
 
 
 def sweep(
-    specs: Sequence[Spec], folder: Path, launch: Launch, at_once: int, retry: bool, console: Console
+    specs: Sequence[Spec], folder: Path, launch: Launch, at_once: int | None, retry: bool, console: Console
 ) -> None:
     """Run every job that is not done, and say how it went.
 
@@ -28,7 +28,7 @@ def sweep(
         specs: see :func:`lt_bench.sweep.plan.plan`.
         folder: the sweep's folder.
         launch: runs jobs, and tells how they end.
-        at_once: how many it runs at once.
+        at_once: how many it runs at once; None for as many as can be.
         retry: run failed ones again.
         console: where a person reads.
 

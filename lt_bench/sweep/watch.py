@@ -21,16 +21,18 @@ class Watch:
 
     Args:
         jobs: the jobs of this call.
-        at_once: how many run at once.
+        at_once: how many run at once; None for as many as can be: what is left is then told for the most that
+            have run at once.
         console: where a person reads.
     """
 
-    def __init__(self, jobs: Sequence[SweepJob], at_once: int, console: Console) -> None:
+    def __init__(self, jobs: Sequence[SweepJob], at_once: int | None, console: Console) -> None:
         self.jobs = jobs
         self.at_once = at_once
         self.console = console
         self.states: dict[str, State] = {job.spec.id: job.state() for job in jobs}
         self._began: dict[str, float] = {}
+        self._most = 1
         self._refreshed = -1.0
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -60,6 +62,7 @@ class Watch:
             return
         if state == "running":
             self._began[job.spec.id] = time.monotonic()
+            self._most = max(self._most, Counter(self.states.values())["running"])
         began = self._began.get(job.spec.id)
         took = f" in {duration(time.monotonic() - began)}" if began and state == "done" else ""
         why = f": {job.failure()}" if state == "failed" else ""
@@ -99,7 +102,8 @@ class Watch:
             share = 1.0 if running else 1 - trained / len(job.spec.stages)
             left.append(Left(job.spec.kind, share, now - self._began.get(job.spec.id, now) if running else 0))
         costs = [(job.spec.kind, job.cost()) for job in self.jobs if self.states[job.spec.id] == "done"]
-        return estimate(left, [(kind, cost) for kind, cost in costs if cost is not None], self.at_once)
+        measured = [(kind, cost) for kind, cost in costs if cost is not None]
+        return estimate(left, measured, self.at_once or self._most)
 
 
 def summary(states: Sequence[State]) -> str:

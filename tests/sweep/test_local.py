@@ -18,7 +18,8 @@ from rich.console import Console
 from lt_bench.errors import LTBenchError
 from lt_bench.sweep import attempt
 from lt_bench.sweep.job import Spec, SweepJob
-from lt_bench.sweep.local import places, run_here
+from lt_bench.sweep.local import run_fitting, run_here
+from lt_bench.sweep.room import FixedPlaces
 from lt_bench.sweep.sweep import sweep
 from lt_bench.sweep.watch import Watch
 
@@ -48,16 +49,8 @@ def here(*jobs: SweepJob, at_once: int = 2) -> str:
     written = StringIO()
     console = Console(file=written, width=200)
     with Watch(jobs, at_once, console) as watch:
-        run_here(places(at_once, [], at_once), "cpu", jobs, watch)
+        run_here(FixedPlaces(at_once, [], at_once), "cpu", jobs, watch)
     return written.getvalue()
-
-
-def test_places() -> None:
-    assert [place["OMP_NUM_THREADS"] for place in places(3, [], 8)] == ["2", "2", "2"]
-    assert "CUDA_VISIBLE_DEVICES" not in places(1, [], 8)[0]
-    assert places(1, [], 0)[0]["OMP_NUM_THREADS"] == "1"
-    devices = [place["CUDA_VISIBLE_DEVICES"] for place in places(3, ["4", "GPU-a"], 8)]
-    assert devices == ["4", "GPU-a", "4"]
 
 
 def test_the_words_of_a_process(spec: Callable) -> None:
@@ -88,6 +81,34 @@ def test_no_more_at_once_than_asked(
     assert max(beside) == 2
     assert "threads 1" in jobs[0].log.read_text()
     assert told.count("running") >= 5 and "5 of 5 done; nothing left" in told
+
+
+def test_as_many_as_fit_or_one_where_memory_cannot_be_read(
+    job: Callable, scripts: dict[int, str], recorded: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three jobs that each wait for another to have begun, but for one that has no other beside it."""
+    told = StringIO()
+    jobs = [job(seed=seed) for seed in range(3)]
+    scripts.update(dict.fromkeys(range(3), "import time; time.sleep(0.5)"))
+    recorded.update(range(3))
+    most = []
+
+    def sweep_with(free: Callable[[int], int] | None) -> int:
+        monkeypatch.setattr("lt_bench.sweep.local.memory_reader", lambda gpus: free)
+        monkeypatch.setattr("lt_bench.sweep.local.cores", lambda: 2)
+        for name in ("SETTLE_SECONDS", "SAMPLE_SECONDS"):
+            monkeypatch.setattr(f"lt_bench.sweep.room.{name}", 0)
+        for one in jobs:
+            one.forget("done")
+        with Watch(jobs, None, Console(file=told, width=200)) as watch:
+            watch.refresh = lambda: most.append(list(watch.states.values()).count("running"))
+            run_fitting([], "cpu", jobs, watch)
+        return max(most)
+
+    assert sweep_with(None) == 1
+    assert "free memory cannot be read here: one job at once; --jobs gives another number" in told.getvalue()
+    most.clear()
+    assert sweep_with(lambda index: 1000) == 2, "as many as there are cores"
 
 
 def test_ends(job: Callable, scripts: dict[int, str], recorded: set[int]) -> None:
@@ -168,7 +189,7 @@ def test_a_job_outlives_a_killed_sweep_and_is_waited_for(
 
     watch = Watch([one], 1, Console(quiet=True))
     watch.refresh = told  # type: ignore[method-assign]
-    run_here(places(1, [], 1), "cpu", [one], watch)
+    run_here(FixedPlaces(1, [], 1), "cpu", [one], watch)
     assert polls[0] == "running" and one.state() == "done" and one.log.read_text() == "second\n"
 
 
@@ -182,7 +203,7 @@ def test_failures_are_told_and_retried(
 
     def go(retry: bool) -> None:
         console = Console(file=written, width=200)
-        launch = lambda jobs, watch: run_here(places(2, [], 2), "cpu", jobs, watch)  # noqa: E731
+        launch = lambda jobs, watch: run_here(FixedPlaces(2, [], 2), "cpu", jobs, watch)  # noqa: E731
         sweep(specs, tmp_path / "s", launch, 2, retry, console)
 
     recorded.clear()

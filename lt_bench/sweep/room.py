@@ -1,0 +1,204 @@
+"""Where a sweep's jobs run on this machine: a fixed number of places, or as many as fit.
+
+What fits is measured, not guessed: the first job of a device runs alone for a while; what it took of the
+device's memory says whether there is room for another beside it, and so on with each.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+# Until a job has come to its training loop and has made its first steps.
+SETTLE_SECONDS = 60.0
+# A job's peak may lie after what was seen of it: evaluation, classifiers on cached features.
+MARGIN = 1.5
+# Reading a GPU's memory starts a process.
+SAMPLE_SECONDS = 5.0
+MEMORY_OF_PROCESSES = Path("/proc/meminfo")
+CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a job has of the machine.
+
+    Attributes:
+        environment: variables of its process.
+        device: index of the device whose memory it shares.
+    """
+
+    environment: dict[str, str]
+    device: int = 0
+
+
+class Places(Protocol):
+    """Where jobs may start."""
+
+    def take(self) -> Place | None:
+        """A place for another job now, or None."""
+        ...
+
+    def give_back(self, place: Place) -> None:
+        """A job that had it has ended."""
+        ...
+
+
+class FixedPlaces:
+    """A number of jobs at once that a person chose.
+
+    Args:
+        at_once: how many jobs run at once.
+        gpus: GPUs, by the names of ``CUDA_VISIBLE_DEVICES``. One each; where there are fewer, they share.
+        cores: cores, which are divided among them.
+    """
+
+    def __init__(self, at_once: int, gpus: Sequence[str], cores: int) -> None:
+        self._free = [
+            _place(number % max(1, len(gpus)), gpus, max(1, cores // at_once)) for number in range(at_once)
+        ]
+
+    def take(self) -> Place | None:
+        """The next free place."""
+        return self._free.pop(0) if self._free else None
+
+    def give_back(self, place: Place) -> None:
+        """It is free again."""
+        self._free.append(place)
+
+
+@dataclass
+class _Device:
+    """What was seen of a device: bytes free before its first job, and the most that a job took."""
+
+    empty: int | None = None
+    running: int = 0
+    largest: float = 0.0
+    latest_start: float = field(default=float("-inf"))
+    sampled: float = field(default=float("-inf"))
+
+
+class FittingPlaces:
+    """As many jobs at once as a device's memory has room for, and no more than there are cores.
+
+    A device has one job at first. Another joins when the latest one has run for ``SETTLE_SECONDS`` and
+    ``MARGIN`` times the most that a job took is still free. Where memory that others use comes and goes,
+    it counts as the jobs'.
+
+    Args:
+        jobs: how many jobs there are; cores are divided among those that can run at once.
+        gpus: GPUs, by the names of ``CUDA_VISIBLE_DEVICES``; none for the processor.
+        cores: cores.
+        free: bytes free on a device, by its index; None where that cannot be read now, and no job joins.
+        now: seconds of a clock that never goes back.
+    """
+
+    def __init__(
+        self,
+        jobs: int,
+        gpus: Sequence[str],
+        cores: int,
+        free: Callable[[int], int | None],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.at_most = max(1, min(jobs, max(cores, len(gpus))))
+        self._gpus, self._threads = gpus, max(1, cores // self.at_most)
+        self._free, self._now = free, now
+        self._devices = [_Device() for _ in range(max(1, len(gpus)))]
+
+    def take(self) -> Place | None:
+        """A place on the device with the fewest jobs that has room."""
+        if sum(device.running for device in self._devices) >= self.at_most:
+            return None
+        for index in sorted(range(len(self._devices)), key=lambda i: self._devices[i].running):
+            device = self._devices[index]
+            if device.running == 0:
+                device.empty = self._free(index)
+            elif not self._has_room(index):
+                continue
+            device.running += 1
+            device.latest_start = self._now()
+            return _place(index, self._gpus, self._threads)
+        return None
+
+    def give_back(self, place: Place) -> None:
+        """One job fewer shares the device."""
+        self._devices[place.device].running -= 1
+
+    def _has_room(self, index: int) -> bool:
+        device, now = self._devices[index], self._now()
+        if now - device.sampled < SAMPLE_SECONDS:
+            return False
+        device.sampled = now
+        left = self._free(index)
+        if left is None or device.empty is None:
+            return False
+        device.largest = max(device.largest, (device.empty - left) / device.running)
+        return now - device.latest_start >= SETTLE_SECONDS and left >= MARGIN * device.largest
+
+
+def _place(device: int, gpus: Sequence[str], threads: int) -> Place:
+    environment = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    if gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = gpus[device]
+    return Place(environment, device)
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process was lent, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    import torch
+
+    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    count = torch.cuda.device_count()
+    return named[:count] if named else [str(index) for index in range(count)]
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_reader(gpus: Sequence[str]) -> Callable[[int], int | None] | None:
+    """What reads the bytes that are free on a device, by its index; None where they cannot be read.
+
+    Of GPUs ``nvidia-smi`` tells, which needs no context on them; of the processor Linux's own files, the
+    limit of a container included.
+
+    Args:
+        gpus: GPUs, by the names of ``CUDA_VISIBLE_DEVICES``; none for the processor.
+    """
+
+    def read(index: int) -> int | None:
+        try:
+            return _free_of_gpu(gpus[index]) if gpus else _free_of_processes()
+        except (OSError, ValueError, KeyError, subprocess.SubprocessError):
+            return None
+
+    return None if read(0) is None else read
+
+
+def _free_of_gpu(name: str) -> int:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        raise FileNotFoundError("nvidia-smi")
+    words = [program, f"--id={name}", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    told = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+    return int(told.stdout) * 2**20
+
+
+def _free_of_processes() -> int:
+    lines = dict(line.split(":", 1) for line in MEMORY_OF_PROCESSES.read_text().splitlines())
+    machine = int(lines["MemAvailable"].split()[0]) * 1024
+    limit = CGROUP / "memory.max"
+    if not limit.exists() or limit.read_text().strip() == "max":
+        return machine
+    stat = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+    # Cached files that nobody has touched for a while are given up on demand.
+    used = int((CGROUP / "memory.current").read_text()) - int(stat["inactive_file"])
+    return min(machine, int(limit.read_text()) - used)

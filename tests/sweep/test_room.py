@@ -1,0 +1,139 @@
+"""How many jobs fit: by what those before took of the memory, on a clock and a memory of the test's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lt_bench.sweep import room
+from lt_bench.sweep.room import MARGIN, SAMPLE_SECONDS, SETTLE_SECONDS, FittingPlaces, FixedPlaces
+
+
+class Machine:
+    """Devices of 100 bytes, of which each running job has its part."""
+
+    def __init__(self, jobs: int, gpus: list[str], cores: int, part: float) -> None:
+        self.time, self.part, self.reads = 0.0, part, 0
+        self.running = [0] * max(1, len(gpus))
+        self.places = FittingPlaces(jobs, gpus, cores, self.free, lambda: self.time)
+        self.taken: list[room.Place] = []
+
+    def free(self, index: int) -> int:
+        self.reads += 1
+        return int(100 - self.part * self.running[index])
+
+    def start(self, after: float = SETTLE_SECONDS) -> room.Place | None:
+        self.time += after
+        place = self.places.take()
+        if place is not None:
+            self.taken.append(place)
+            self.running[place.device] += 1
+        return place
+
+    def end(self) -> None:
+        place = self.taken.pop(0)
+        self.running[place.device] -= 1
+        self.places.give_back(place)
+
+
+def test_fixed_places() -> None:
+    def environments(places: FixedPlaces) -> list[dict[str, str]]:
+        taken = []
+        while (place := places.take()) is not None:
+            taken.append(place)
+        assert taken[0] == taken[0] and places.take() is None
+        places.give_back(taken[0])
+        assert places.take() == taken[0]
+        return [place.environment for place in taken]
+
+    assert [e["OMP_NUM_THREADS"] for e in environments(FixedPlaces(3, [], 8))] == ["2", "2", "2"]
+    (alone,) = environments(FixedPlaces(1, [], 0))
+    assert "CUDA_VISIBLE_DEVICES" not in alone and alone["OMP_NUM_THREADS"] == "1"
+    devices = [e["CUDA_VISIBLE_DEVICES"] for e in environments(FixedPlaces(3, ["4", "GPU-a"], 8))]
+    assert devices == ["4", "GPU-a", "4"]
+
+
+@pytest.mark.parametrize(("part", "fit"), [(20, 4), (30, 2), (60, 1), (99, 1), (10, 9)])
+def test_jobs_join_while_there_is_room(part: float, fit: int) -> None:
+    """A next one needs MARGIN times its part free: with 30 of 100, 70 and 40 are left for 45."""
+    machine = Machine(20, [], 16, part)
+    assert sum(machine.start() is not None for _ in range(30)) == fit
+    assert 100 - part * (fit - 1) >= MARGIN * part or fit == 1
+    machine.end()
+    assert machine.start() is not None and machine.start() is None
+
+
+def test_the_first_runs_alone_until_its_part_is_seen() -> None:
+    machine = Machine(20, [], 16, 10)
+    assert machine.start(0) is not None
+    started = machine.time
+    while machine.start(1) is None:
+        pass
+    assert SETTLE_SECONDS <= machine.time - started <= SETTLE_SECONDS + SAMPLE_SECONDS
+    assert machine.reads <= 2 + SETTLE_SECONDS / SAMPLE_SECONDS, "memory is not read at every look"
+
+
+def test_a_peak_that_has_passed_counts() -> None:
+    machine = Machine(20, [], 16, 70)
+    machine.start()
+    assert machine.start(SAMPLE_SECONDS) is None
+    machine.part = 5
+    assert machine.start() is None, "another may need 70 at once"
+
+
+def test_no_more_than_cores_and_jobs_and_cores_are_divided() -> None:
+    machine = Machine(20, [], 3, 1)
+    places = [machine.start() for _ in range(6)]
+    assert [place is not None for place in places] == [True] * 3 + [False] * 3
+    assert places[0].environment["OMP_NUM_THREADS"] == "1"
+    assert Machine(2, [], 9, 1).start().environment["OMP_NUM_THREADS"] == "4"
+
+
+def test_memory_that_cannot_be_read_has_no_room() -> None:
+    machine = Machine(20, [], 16, 10)
+    machine.start()
+    machine.places._free = lambda index: None
+    assert machine.start() is None
+    machine.end()
+    assert machine.start() is not None and machine.start() is None, "one at a time goes on"
+
+
+def test_gpus_are_filled_evenly() -> None:
+    machine = Machine(20, ["7", "GPU-b"], 16, 30)
+    names = [
+        place.environment["CUDA_VISIBLE_DEVICES"] for place in filter(None, map(machine.start, [60] * 9))
+    ]
+    assert sorted(names[:2]) == ["7", "GPU-b"] and sorted(names) == ["7", "7", "GPU-b", "GPU-b"]
+    assert Machine(20, ["0", "1", "2"], 1, 30).places.at_most == 3
+
+
+def test_free_memory_of_the_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal:  200 kB\nMemAvailable:   100 kB\n")
+    monkeypatch.setattr(room, "MEMORY_OF_PROCESSES", meminfo)
+    monkeypatch.setattr(room, "CGROUP", tmp_path)
+    assert room.memory_reader([])(0) == 100 * 1024
+    (tmp_path / "memory.max").write_text("max\n")
+    assert room.memory_reader([])(0) == 100 * 1024
+    (tmp_path / "memory.max").write_text("50000\n")
+    (tmp_path / "memory.current").write_text("30000\n")
+    (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 4000\n")
+    assert room.memory_reader([])(0) == 24000
+    meminfo.unlink()
+    assert room.memory_reader([]) is None
+
+
+def test_free_memory_of_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for nvidia-smi that answers for one GPU and refuses others."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text('#!/bin/sh\n[ "$1" = --id=GPU-b ] || exit 6\necho 512\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert room.memory_reader(["GPU-b"])(0) == 512 * 2**20
+    assert room.memory_reader(["3"]) is None
+    read = room.memory_reader(["GPU-b"])
+    program.write_text("#!/bin/sh\nexit 6\n")
+    assert read(0) is None
+    program.unlink()
+    assert room.memory_reader(["GPU-b"]) is None
