@@ -52,14 +52,15 @@ def run_here(places: Places, device: str, jobs: Sequence[SweepJob], watch: Watch
                 try:
                     running.append((start(job, device, place.environment), place))
                 except Held:
-                    places.give_back(place)
+                    places.give_back(place, whole=False)
                     continue
                 waiting.remove(job)
                 watch.tell(job, "running")
             for attempt, own in [entry for entry in running if entry[0].process.poll() is not None]:
                 running.remove((attempt, own))
-                places.give_back(own)
-                watch.tell(attempt.job, attempt.end())
+                state = attempt.end()
+                places.give_back(own, whole=state == "done")
+                watch.tell(attempt.job, state)
             watch.refresh()
             time.sleep(POLL_SECONDS)
     except BaseException:

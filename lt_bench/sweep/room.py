@@ -1,17 +1,18 @@
 """Where a sweep's jobs run on this machine: a fixed number of places, or as many as fit.
 
-What fits is measured, not guessed: the first job of a device runs alone for a while; what it took of the
-device's memory says whether there is room for another beside it, and so on with each.
+What fits is measured, not guessed: the first job of a device runs alone for a while, or to its end; what it
+took of the device's memory says how many have room.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -20,7 +21,7 @@ SETTLE_SECONDS = 60.0
 # A job's peak may lie after what was seen of it: evaluation, classifiers on cached features.
 MARGIN = 1.5
 # Reading a GPU's memory starts a process.
-SAMPLE_SECONDS = 5.0
+SAMPLE_SECONDS = 2.0
 MEMORY_OF_PROCESSES = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -45,8 +46,8 @@ class Places(Protocol):
         """A place for another job now, or None."""
         ...
 
-    def give_back(self, place: Place) -> None:
-        """A job that had it has ended."""
+    def give_back(self, place: Place, *, whole: bool) -> None:
+        """A job that had it has ended; ``whole`` where it was done, and so took all that it takes."""
         ...
 
 
@@ -68,28 +69,38 @@ class FixedPlaces:
         """The next free place."""
         return self._free.pop(0) if self._free else None
 
-    def give_back(self, place: Place) -> None:
+    def give_back(self, place: Place, *, whole: bool) -> None:
         """It is free again."""
         self._free.append(place)
 
 
 @dataclass
 class _Device:
-    """What was seen of a device: bytes free before its first job, and the most that a job took."""
+    """What was seen of a device.
+
+    Attributes:
+        empty: bytes free when no job ran.
+        running: jobs.
+        largest: the most bytes that a job took.
+        known: whether one was seen for long enough.
+        first_start: when the jobs that run began to, of the clock.
+        sampled: when memory was read last.
+    """
 
     empty: int | None = None
     running: int = 0
     largest: float = 0.0
-    latest_start: float = field(default=float("-inf"))
-    sampled: float = field(default=float("-inf"))
+    known: bool = False
+    first_start: float = 0.0
+    sampled: float = -math.inf
 
 
 class FittingPlaces:
     """As many jobs at once as a device's memory has room for, and no more than there are cores.
 
-    A device has one job at first. Another joins when the latest one has run for ``SETTLE_SECONDS`` and
-    ``MARGIN`` times the most that a job took is still free. Where memory that others use comes and goes,
-    it counts as the jobs'.
+    A device has one job at first. Others join when it has run for ``SETTLE_SECONDS``, or is done, as long as
+    ``MARGIN`` times the most that a job took is free when those that run have taken as much each. Memory
+    that others take meanwhile counts as the jobs'.
 
     Args:
         jobs: how many jobs there are; cores are divided among those that can run at once.
@@ -120,16 +131,18 @@ class FittingPlaces:
             device = self._devices[index]
             if device.running == 0:
                 device.empty = self._free(index)
+                device.first_start = self._now()
             elif not self._has_room(index):
                 continue
             device.running += 1
-            device.latest_start = self._now()
             return _place(index, self._gpus, self._threads)
         return None
 
-    def give_back(self, place: Place) -> None:
+    def give_back(self, place: Place, *, whole: bool) -> None:
         """One job fewer shares the device."""
-        self._devices[place.device].running -= 1
+        device = self._devices[place.device]
+        device.running -= 1
+        device.known = device.known or (whole and device.largest > 0)
 
     def _has_room(self, index: int) -> bool:
         device, now = self._devices[index], self._now()
@@ -140,7 +153,9 @@ class FittingPlaces:
         if left is None or device.empty is None:
             return False
         device.largest = max(device.largest, (device.empty - left) / device.running)
-        return now - device.latest_start >= SETTLE_SECONDS and left >= MARGIN * device.largest
+        device.known = device.known or now - device.first_start >= SETTLE_SECONDS
+        left_in_time = min(left, device.empty - device.running * device.largest)
+        return device.known and left_in_time >= MARGIN * device.largest
 
 
 def _place(device: int, gpus: Sequence[str], threads: int) -> Place:

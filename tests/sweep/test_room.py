@@ -31,10 +31,10 @@ class Machine:
             self.running[place.device] += 1
         return place
 
-    def end(self) -> None:
+    def end(self, whole: bool = True) -> None:
         place = self.taken.pop(0)
         self.running[place.device] -= 1
-        self.places.give_back(place)
+        self.places.give_back(place, whole=whole)
 
 
 def test_fixed_places() -> None:
@@ -43,7 +43,7 @@ def test_fixed_places() -> None:
         while (place := places.take()) is not None:
             taken.append(place)
         assert taken[0] == taken[0] and places.take() is None
-        places.give_back(taken[0])
+        places.give_back(taken[0], whole=True)
         assert places.take() == taken[0]
         return [place.environment for place in taken]
 
@@ -72,6 +72,20 @@ def test_the_first_runs_alone_until_its_part_is_seen() -> None:
         pass
     assert SETTLE_SECONDS <= machine.time - started <= SETTLE_SECONDS + SAMPLE_SECONDS
     assert machine.reads <= 2 + SETTLE_SECONDS / SAMPLE_SECONDS, "memory is not read at every look"
+
+
+def test_one_that_has_ended_is_known() -> None:
+    """Jobs of seconds are side by side as soon as the first was seen; those that have only begun count."""
+    machine = Machine(20, [], 16, 20)
+    assert machine.start(0) is not None and machine.start(SAMPLE_SECONDS) is None
+    machine.end()
+    machine.part = 0.1
+    assert [machine.start(SAMPLE_SECONDS) is not None for _ in range(6)] == [True] * 4 + [False] * 2
+    unseen = Machine(20, [], 16, 20)
+    unseen.start(0)
+    assert unseen.start(SAMPLE_SECONDS) is None
+    unseen.end(whole=False)
+    assert unseen.start(0) is not None and unseen.start(SAMPLE_SECONDS) is None
 
 
 def test_a_peak_that_has_passed_counts() -> None:
