@@ -326,7 +326,7 @@ def _sweep(arguments: argparse.Namespace) -> None:
 
 def _launcher(arguments: argparse.Namespace) -> tuple[Any, int | None]:
     """How a sweep's jobs are run, and how many at once; None for as many as can be."""
-    from lt_bench.sweep import local, room, slurm
+    from lt_bench.sweep import local, machine, room, slurm
 
     if arguments.jobs is not None and arguments.jobs < 1:
         raise LTBenchError(f"--jobs is a whole number from 1, got {arguments.jobs}")
@@ -343,10 +343,11 @@ def _launcher(arguments: argparse.Namespace) -> tuple[Any, int | None]:
             raise LTBenchError(f"--{name} is for SLURM; give --slurm with it")
     choose_device(arguments.device)
     name = arguments.device.partition(":")[0]
-    gpus = [] if name == "cpu" else room.visible_gpus()
+    gpus = [] if name == "cpu" else machine.visible_gpus()
     if arguments.jobs is None:
         return partial(local.run_fitting, gpus, name), None
-    return partial(local.run_here, room.FixedPlaces(arguments.jobs, gpus, room.cores()), name), arguments.jobs
+    places = room.FixedPlaces(arguments.jobs, gpus, machine.cores())
+    return partial(local.run_here, places, name), arguments.jobs
 
 
 def _score(arguments: argparse.Namespace) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from lt_bench.engine.locks import Held
 from lt_bench.sweep.attempt import Attempt, start, stop_all
 from lt_bench.sweep.job import SweepJob
-from lt_bench.sweep.room import FittingPlaces, FixedPlaces, Place, Places, cores, memory_reader
+from lt_bench.sweep.machine import cores, memory_reader
+from lt_bench.sweep.room import FittingPlaces, FixedPlaces, Place, Places
 from lt_bench.sweep.watch import Watch
 
 POLL_SECONDS = 0.2
@@ -45,10 +46,12 @@ def run_here(places: Places, device: str, jobs: Sequence[SweepJob], watch: Watch
     try:
         while waiting or running:
             for job in list(waiting):
-                # One that a killed sweep left running is waited for.
-                place = None if job.running() else places.take()
-                if place is None:
+                if job.running():
+                    # A sweep that was killed left it; it is waited for.
                     continue
+                place = places.take()
+                if place is None:
+                    break
                 try:
                     running.append((start(job, device, place.environment), place))
                 except Held:

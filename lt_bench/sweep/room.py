@@ -7,13 +7,9 @@ took of the device's memory says how many have room.
 from __future__ import annotations
 
 import math
-import os
-import shutil
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 # Until a job has come to its training loop and has made its first steps.
@@ -22,8 +18,6 @@ SETTLE_SECONDS = 60.0
 MARGIN = 1.5
 # Reading a GPU's memory starts a process.
 SAMPLE_SECONDS = 2.0
-MEMORY_OF_PROCESSES = Path("/proc/meminfo")
-CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -163,57 +157,3 @@ def _place(device: int, gpus: Sequence[str], threads: int) -> Place:
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = gpus[device]
     return Place(environment, device)
-
-
-def visible_gpus() -> list[str]:
-    """The GPUs that this process was lent, as ``CUDA_VISIBLE_DEVICES`` names them."""
-    import torch
-
-    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    count = torch.cuda.device_count()
-    return named[:count] if named else [str(index) for index in range(count)]
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def memory_reader(gpus: Sequence[str]) -> Callable[[int], int | None] | None:
-    """What reads the bytes that are free on a device, by its index; None where they cannot be read.
-
-    Of GPUs ``nvidia-smi`` tells, which needs no context on them; of the processor Linux's own files, the
-    limit of a container included.
-
-    Args:
-        gpus: GPUs, by the names of ``CUDA_VISIBLE_DEVICES``; none for the processor.
-    """
-
-    def read(index: int) -> int | None:
-        try:
-            return _free_of_gpu(gpus[index]) if gpus else _free_of_processes()
-        except (OSError, ValueError, KeyError, subprocess.SubprocessError):
-            return None
-
-    return None if read(0) is None else read
-
-
-def _free_of_gpu(name: str) -> int:
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        raise FileNotFoundError("nvidia-smi")
-    words = [program, f"--id={name}", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
-    told = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
-    return int(told.stdout) * 2**20
-
-
-def _free_of_processes() -> int:
-    lines = dict(line.split(":", 1) for line in MEMORY_OF_PROCESSES.read_text().splitlines())
-    machine = int(lines["MemAvailable"].split()[0]) * 1024
-    limit = CGROUP / "memory.max"
-    if not limit.exists() or limit.read_text().strip() == "max":
-        return machine
-    stat = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
-    # Cached files that nobody has touched for a while are given up on demand.
-    used = int((CGROUP / "memory.current").read_text()) - int(stat["inactive_file"])
-    return min(machine, int(limit.read_text()) - used)
