@@ -47,7 +47,7 @@ KEYS: dict[str, str] = {
 # What the harness gives every sampler.
 SAMPLER_SUPPLIED = ("labels", "num_classes", "batch_size", "seed", "epochs", "rank", "world")
 STAGE1_KEYS = ("epochs", "batch_size", "optimizer", "schedule", "numerics", "recipe", "clip_grad")
-NUMERICS_KEYS = ("precision", "channels_last", "threads", "batch_norm")
+NUMERICS_KEYS = ("precision", "channels_last", "threads", "batch_norm", "compile")
 MODEL_KEYS = ("backbone", "feature_dim")
 SNAPSHOT_KEYS = ("keep", "dtype", "capture")
 METHOD_KEYS = ("label", *SEAMS)

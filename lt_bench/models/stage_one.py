@@ -13,6 +13,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from lt_bench.errors import LTBenchError
+from lt_bench.models.compiled import MODES, CompiledForward
 from lt_bench.models.pretrained import check_weights, on_this_disk
 from lt_bench.registry import MODELS
 
@@ -29,12 +30,15 @@ class Numerics:
         batch_norm: on several ranks, whose statistics batch norm takes: ``global``, those of the global
             batch, so that the number of ranks changes nothing; or ``rank``, those of each rank's share,
             which saves a collective a layer and trains another network.
+        compile: None, or a mode of PyTorch's compiler for the backbone's training forward, ``default`` or
+            ``reduce-overhead`` (CUDA graphs); see :mod:`lt_bench.models.compiled`.
     """
 
     precision: str = "fp32"
     channels_last: bool = False
     threads: int | None = None
     batch_norm: str = "global"
+    compile: str | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in ("fp32", "bf16"):
@@ -43,6 +47,10 @@ class Numerics:
             raise LTBenchError(f"stage1.numerics.threads is a number of threads from 1, got {self.threads!r}")
         if self.batch_norm not in ("global", "rank"):
             raise LTBenchError(f"stage1.numerics.batch_norm is 'global' or 'rank', got {self.batch_norm!r}")
+        if self.compile is not None and self.compile not in MODES:
+            raise LTBenchError(
+                f"stage1.numerics.compile is none or one of {', '.join(MODES)}; got {self.compile!r}"
+            )
 
     @contextmanager
     def on_cpu(self) -> Iterator[None]:
@@ -111,6 +119,7 @@ class StageOneModel(BaseModel):
         self.numerics = numerics
         if numerics.channels_last:
             self.backbone.to(memory_format=torch.channels_last)
+        self._compiled = CompiledForward(numerics.compile) if numerics.compile else None
 
     def feature_map(self, images: Tensor) -> Tensor:
         """What the backbone ends in, before pooling.
@@ -140,13 +149,17 @@ class StageOneModel(BaseModel):
         return out.float()
 
     def _backbone(self, images: Tensor) -> Tensor:
+        # Evaluation stays as it is: what stage 2 and a table read does not hang on a compiler.
+        compiled = self._compiled if self.training and torch.is_grad_enabled() else None
         with self.numerics.autocast(images.device.type):
-            out = self.backbone(images)
+            out = compiled(self.backbone, images) if compiled else self.backbone(images)
         return out[-1] if isinstance(out, (tuple, list)) else out
 
     def forward(self, batch: Any, mode: str = "loss") -> Tensor:
         """The loss of a batch (``mode="loss"``), or its logits (B, C) (``mode="logits"``)."""
         if mode == "loss":
+            if self._compiled is not None:
+                self._compiled.begin_step()
             return self.objective(self, batch)
         return self.head(self.features(batch.images))
 

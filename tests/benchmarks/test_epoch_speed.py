@@ -12,13 +12,17 @@ the logs and the store.
             cores and 20 on a GPU. ``times_faster_started`` leaves out what it takes to start the workers,
             which weighs more in an epoch as short as this one. How much bfloat16 and channels-last give
             depends on the processor: ``times_faster`` is of this machine.
+*compiled*  the bare loop with ``stage1.numerics.compile=default``. ``compiled_gain`` is bare over compiled,
+            ``times_faster_compiled`` released over compiled; the first round, which compiles, is left out.
 
-Epochs of the three alternate in one process, so that whatever else the machine does falls on all. A range is
+Epochs of the four alternate in one process, so that whatever else the machine does falls on all. A range is
 of the rounds' own ratios. No time is asserted. LT_BENCH_FULL=1 takes all 10,847 images.
 """
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import os
 import statistics
 import time
@@ -90,10 +94,12 @@ class Released:
 
 
 class Bare:
-    """The harness's numerics and batches in a loop of a few lines."""
+    """The harness's numerics and batches in a loop of a few lines, compiled if a mode is given."""
 
-    def __init__(self, stage: StageOne) -> None:
-        self.model = build_model(stage).to(DEVICE).train()
+    def __init__(self, stage: StageOne, compile: str | None = None) -> None:
+        config = copy.deepcopy(stage.config)
+        config["stage1"]["numerics"]["compile"] = compile
+        self.model = build_model(dataclasses.replace(stage, config=config)).to(DEVICE).train()
         given = {k: v for k, v in stage.config["stage1"]["optimizer"].items() if k != "type"}
         self.optimizer = torch.optim.SGD(self.model.parameters(), **given)
         self.loader = training_loader(
@@ -128,7 +134,7 @@ def test_harness_epoch_against_a_bare_loop_and_the_released_one(
     config = cifar_experiment("breadcrumb_strong_r32", dataset, stage1__epochs=EPOCHS).config
     data = build_data(config["dataset"])
     stage = StageOne(tmp_path / "stage1", "benchmark", config, data, Task.of(data, "strict"), 0)
-    bare, released = Bare(stage), Released(stage)
+    bare, compiled, released = Bare(stage), Bare(stage, "default"), Released(stage)
     harness: list[float] = []
     ends: list[float] = []
     run_epoch = StageOneLoop.run_epoch
@@ -139,6 +145,7 @@ def test_harness_epoch_against_a_bare_loop_and_the_released_one(
         run_epoch(loop)
         harness.append(now() - start)
         bare.epoch()
+        compiled.epoch()
         released.epoch()
 
     def timed_end(hook: stage1_module.SnapshotHook, runner: stage1_module.StageOneRunner) -> None:
@@ -168,11 +175,12 @@ def test_harness_epoch_against_a_bare_loop_and_the_released_one(
         },
         rounds=1,
     )
-    assert len(harness) == len(bare.seconds) == len(released.seconds) == EPOCHS
+    assert len(harness) == len(bare.seconds) == len(compiled.seconds) == len(released.seconds) == EPOCHS
     ratio, low, high = ratios(harness, bare.seconds)
     steps = [whole - end for whole, end in zip(harness, ends, strict=True)]
     faster, least, most = ratios(released.seconds, harness)
     started = [whole - start for whole, start in zip(released.seconds, released.starts, strict=True)]
+    gain, smallest, largest = ratios(bare.seconds, compiled.seconds)
     benchmark.extra_info.update(
         ratio=ratio,
         ratio_from=low,
@@ -184,6 +192,11 @@ def test_harness_epoch_against_a_bare_loop_and_the_released_one(
         times_faster_to=most,
         times_faster_started=ratios(started, harness)[0],
         times_faster_goal=20 if DEVICE.type == "cuda" else 5,
+        compiled_gain=gain,
+        compiled_gain_from=smallest,
+        compiled_gain_to=largest,
+        times_faster_compiled=ratios(released.seconds, compiled.seconds)[0],
+        compile_seconds=compiled.seconds[0] - statistics.median(compiled.seconds[1:]),
         harness_epoch_seconds=statistics.median(harness[1:]),
         bare_epoch_seconds=statistics.median(bare.seconds[1:]),
         released_epoch_seconds=statistics.median(released.seconds[1:]),

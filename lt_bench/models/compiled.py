@@ -1,0 +1,75 @@
+"""A backbone's training forward through PyTorch's compiler.
+
+Batch norm, activations and sums, which bfloat16 hardly speeds up, are fused: one pass over memory for
+several. The results are rounded in another order, so this is part of a stage 1's numerics.
+
+Every shape of a batch is compiled by itself: a kernel for all of them would take over when a second one
+comes, and a training that is resumed meets its shapes in another order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lt_bench.errors import LTBenchError
+
+# The compiler's modes that time no candidates: what those choose, and with it every bit, may change from
+# one call to the next.
+MODES = ("default", "reduce-overhead")
+# Shapes, precisions and kinds of backbone that a process compiles. By itself the compiler would give up after
+# a few without a word, and what comes after would be rounded as uncompiled code does.
+LIMIT = 64
+
+
+def _forward(backbone: nn.Module, images: Tensor) -> Any:
+    return backbone(images)
+
+
+class CompiledForward:
+    """``backbone(images)``, compiled when it is called with what it has not met before.
+
+    It keeps no backbone, so that a copy of a model compiles the copy's.
+
+    Args:
+        mode: one of :data:`MODES`. ``reduce-overhead`` replays a GPU's kernels as CUDA graphs, and is
+            ``default`` elsewhere.
+    """
+
+    def __init__(self, mode: str) -> None:
+        options: dict[str, Any] = {"triton.cudagraphs": mode == "reduce-overhead"}
+        if "deterministic" in torch._inductor.list_options():
+            options["deterministic"] = True
+        self._call: Callable[..., Any] = torch.compile(_forward, dynamic=False, options=options)
+
+    def __call__(self, backbone: nn.Module, images: Tensor) -> Any:
+        """What the backbone gives for a batch of images.
+
+        Raises:
+            LTBenchError: there is no working compiler, it cannot compile this backbone, or this process had
+                it compile more than :data:`LIMIT` cases.
+        """
+        from torch._dynamo import config
+        from torch._dynamo.exc import BackendCompilerFailed, FailOnRecompileLimitHit
+
+        try:
+            with config.patch(recompile_limit=LIMIT, fail_on_recompile_limit_hit=True):
+                return self._call(backbone, images)
+        except BackendCompilerFailed as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise LTBenchError(
+                f"the backbone does not compile ({reason}); install a C++ compiler, name one in CXX, or "
+                "leave stage1.numerics.compile out"
+            ) from error
+        except FailOnRecompileLimitHit as error:
+            raise LTBenchError(
+                f"the backbone was compiled for {LIMIT} shape{'s' * (LIMIT > 1)} of a batch and met another "
+                f"one, {tuple(images.shape)}; leave stage1.numerics.compile out"
+            ) from error
+
+    def begin_step(self) -> None:
+        """Say that what the last step's calls gave is no longer read: CUDA graphs reuse its memory."""
+        torch.compiler.cudagraph_mark_step_begin()
