@@ -14,8 +14,9 @@ from typing import Any
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.record import RunRecord, comparable_config
 from lt_bench.leaderboard.cost import with_costs
+from lt_bench.leaderboard.metrics import held, value_of
 from lt_bench.leaderboard.notes import misfits, section_notes
-from lt_bench.leaderboard.spec import METRICS, Section, TableSpec, load_spec
+from lt_bench.leaderboard.spec import Section, TableSpec, load_spec
 from lt_bench.leaderboard.statistics import Estimate, estimate, holm, paired_difference
 from lt_bench.leaderboard.table import (
     EXTERNAL,
@@ -49,12 +50,13 @@ def build_table(spec: TableSpec, records: Iterable[RunRecord]) -> Table:
         row.config for name in spec.elsewhere for section in load_spec(name).sections for row in section.rows
     }
     others = {name: found for name, found in by_name.items() if spec.open and name not in elsewhere}
-    sections = tuple(_build_section(section, by_name, others) for section in spec.sections)
+    sections = tuple(_build_section(section, spec.metrics, by_name, others) for section in spec.sections)
     return Table(spec, sections)
 
 
 def _build_section(
     section: Section,
+    shown: Sequence[str],
     by_name: Mapping[str, Sequence[RunRecord]],
     others: Mapping[str, Sequence[RunRecord]],
 ) -> TableSection:
@@ -72,12 +74,12 @@ def _build_section(
                 config=row.config,
                 state=state,
                 records=tuple(fitting),
-                measured=_pool(fitting, section.convention),
+                measured=_pool(fitting, section.convention, shown),
                 published=row.published,
             )
         )
     backbones = Counter(record.backbone for row in rows for record in row.records)
-    rows += _further_rows(section, others, max(backbones, key=lambda b: backbones[b], default=None))
+    rows += _further_rows(section, shown, others, max(backbones, key=lambda b: backbones[b], default=None))
     rows = with_costs(_compared(rows, section), section.cost_unit)
     known = [record for row in rows for record in row.records]
     class_counts = known[0].scores_under(section.convention).group_classes if known else section.class_counts
@@ -85,12 +87,12 @@ def _build_section(
         spec=section,
         rows=tuple(rows),
         class_counts=class_counts,
-        notes=tuple(section_notes(section, rows, class_counts, left_out)),
+        notes=tuple(section_notes(section, shown, rows, class_counts, left_out)),
     )
 
 
 def _further_rows(
-    section: Section, by_name: Mapping[str, Sequence[RunRecord]], backbone: str | None
+    section: Section, shown: Sequence[str], by_name: Mapping[str, Sequence[RunRecord]], backbone: str | None
 ) -> list[TableRow]:
     """Records on the section's dataset that no row names: other methods' runs, then external entries.
 
@@ -109,7 +111,7 @@ def _further_rows(
                 and not misfits(section, record)
             ]
             if fitting:
-                measured = _pool(fitting, section.convention)
+                measured = _pool(fitting, section.convention, shown)
                 label, own = fitting[0].label, fitting[0].backbone
                 if backbone is not None and own not in (backbone, UNSTATED):
                     label = f"{label} ({own})"
@@ -117,8 +119,8 @@ def _further_rows(
     return sorted(rows, key=lambda row: (row.state == EXTERNAL, row.label, row.config or ""))
 
 
-def _pool(records: Sequence[RunRecord], convention: str) -> dict[str, Estimate | None]:
-    """Estimates over the seeds of one config.
+def _pool(records: Sequence[RunRecord], convention: str, shown: Sequence[str]) -> dict[str, Estimate | None]:
+    """Estimates over the seeds of one config, by metric.
 
     Raises:
         LTBenchError: the records differ in more than their seed.
@@ -128,9 +130,10 @@ def _pool(records: Sequence[RunRecord], convention: str) -> dict[str, Estimate |
     check_poolable(records)
     scores = [record.scores_under(convention) for record in records]
     pooled: dict[str, Estimate | None] = {}
-    for metric in METRICS:
-        values = [getattr(score, metric) for score in scores]
-        pooled[metric] = None if None in values else estimate(values)
+    for metric in held(shown):
+        values = [value_of(record, score, metric) for record, score in zip(records, scores, strict=True)]
+        known = [value for value in values if value is not None]
+        pooled[metric] = estimate(known) if len(known) == len(values) else None
     return pooled
 
 

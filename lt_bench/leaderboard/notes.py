@@ -12,6 +12,7 @@ from typing import Any
 from lt_bench.evaluation.record import RunRecord
 from lt_bench.evaluation.shots import GROUPS, find_convention
 from lt_bench.leaderboard.consistency import TOLERANCE, disagreements
+from lt_bench.leaderboard.metrics import SHIFTED
 from lt_bench.leaderboard.spec import Section
 from lt_bench.leaderboard.statistics import SIGNIFICANT
 from lt_bench.leaderboard.table import EXTERNAL, TableRow, cost_unit_of
@@ -22,6 +23,7 @@ MOST_NAMED = 12
 
 def section_notes(
     section: Section,
+    shown: Sequence[str],
     rows: Sequence[TableRow],
     class_counts: Mapping[str, int] | None,
     left_out: Sequence[RunRecord],
@@ -30,6 +32,7 @@ def section_notes(
 
     Args:
         section: its specification.
+        shown: the metrics of its table.
         rows: its rows.
         class_counts: classes in each shot group, where known.
         left_out: records of its configs that have other facts than the section asks for.
@@ -38,6 +41,7 @@ def section_notes(
     return [
         *(_measured_notes(measured) if measured else ["Measured: no record yet."]),
         _convention_note(section, class_counts),
+        *_shift_notes(shown),
         *_comparison_notes(section, rows),
         *_cost_notes(section, rows),
         *_warning_notes(section, measured, left_out),
@@ -106,6 +110,16 @@ def _convention_note(section: Section, class_counts: Mapping[str, int] | None) -
         sizes = "/".join(str(class_counts[name]) for name in GROUPS)
         note += f"; {sizes} classes"
     return note + "."
+
+
+def _shift_notes(shown: Sequence[str]) -> list[str]:
+    if not any(metric in SHIFTED for metric in shown):
+        return []
+    return [
+        "Forward F, backward F: accuracy to be expected on test data whose most frequent class has F times "
+        "the images of the least frequent, on an exponential profile in the order of training counts or in "
+        "its reverse: per-class accuracies weighted by it."
+    ]
 
 
 def _comparison_notes(section: Section, rows: Sequence[TableRow]) -> list[str]:

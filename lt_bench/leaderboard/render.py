@@ -2,7 +2,7 @@
 
 Every renderer is a pure function of the table: no date, no path, and fixed decimals, so that the
 same records give the same bytes. Markdown and LaTeX show the specification's metrics; CSV and JSON
-hold all of them, one line or object a row.
+hold all scores besides, one line or object a row.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tabulate import tabulate
 
 from lt_bench.errors import LTBenchError, near_names
 from lt_bench.evaluation.shots import GROUPS
-from lt_bench.leaderboard.spec import METRICS
+from lt_bench.leaderboard.metrics import HEADINGS, held
 from lt_bench.leaderboard.statistics import SIGNIFICANT, Estimate
 from lt_bench.leaderboard.table import NOT_RUN, Table, TableRow, TableSection, Versus
 
@@ -110,11 +110,11 @@ def to_markdown(table: Table) -> str:
         published = section.published_metrics
         header = [
             "Method",
-            *(METRICS[metric] for metric in metrics),
+            *(HEADINGS[metric] for metric in metrics),
             "Seeds",
             *_versus_header(section.reference),
             *_cost_header(section.cost_unit),
-            *(f"{METRICS[metric]}, published" for metric in published),
+            *(f"{HEADINGS[metric]}, published" for metric in published),
         ]
         cells = [
             [
@@ -158,7 +158,7 @@ def _csv_line(table: Table, section: TableSection, row: TableRow) -> dict[str, s
         "epochs": str(row.epochs[0]) if row.epochs else "",
         "recipe_epochs": str(row.epochs[1]) if row.epochs else "",
     }
-    for metric in METRICS:
+    for metric in held(table.spec.metrics):
         value = row.measured.get(metric)
         interval = value.half_width if value else None
         line[metric] = f"{value.mean:.{STORED_DECIMALS}f}" if value else ""
@@ -168,7 +168,7 @@ def _csv_line(table: Table, section: TableSection, row: TableRow) -> dict[str, s
     if any(part.spec.cost_unit for part in table.sections):
         line["cost"] = "" if row.cost is None else f"{row.cost:.{STORED_DECIMALS}f}"
     published = row.published.values if row.published else {}
-    for metric in METRICS:
+    for metric in HEADINGS:
         if any(metric in part.published_metrics for part in table.sections):
             line[f"published_{metric}"] = repr(published[metric]) if metric in published else ""
     line["source"] = row.published.source if row.published else ""
@@ -310,9 +310,9 @@ def to_latex(table: Table) -> str:
         if published:
             groups.append(rf"\multicolumn{{{len(published)}}}{{c}}{{Published}}")
             rules += rf" \cmidrule(lr){{{width + 2}-{width + 1 + len(published)}}}"
-        names = ["Method", *(METRICS[metric] for metric in metrics), "Seeds"]
+        names = ["Method", *(HEADINGS[metric] for metric in metrics), "Seeds"]
         names += map(escape_latex, compared)
-        names += [METRICS[metric] for metric in published]
+        names += [HEADINGS[metric] for metric in published]
         lines = [
             f"% {table.spec.name}: {section.spec.title}",
             rf"\begin{{tabular}}{{l{'r' * (width + len(published))}}}",

@@ -35,17 +35,7 @@ from typing import Any
 
 from lt_bench.errors import LTBenchError, near_names
 from lt_bench.evaluation.shots import GROUPS, find_convention
-
-METRICS: Mapping[str, str] = {
-    "overall": "Overall",
-    "mean_class": "Class mean",
-    "many": "Many",
-    "medium": "Medium",
-    "few": "Few",
-    "worst_class": "Worst class",
-    "macro_f1": "Macro-F1",
-    "ece": "ECE",
-}
+from lt_bench.leaderboard.metrics import HEADINGS
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 
@@ -107,7 +97,7 @@ class TableSpec:
     Attributes:
         name: its file name without suffix.
         title: its heading.
-        metrics: the metrics shown, keys of :data:`METRICS`.
+        metrics: the metrics shown, keys of :data:`lt_bench.leaderboard.metrics.HEADINGS`.
         open: whether it takes records that no row names: other methods' runs and external entries.
         elsewhere: names of tables of this package; what their rows name, an open table leaves to them.
         sections: in their order.
@@ -259,8 +249,8 @@ def _parse_published(row: Mapping[str, Any], section: Mapping[str, Any], where: 
 
 def _check_metrics(names: Any, where: str) -> None:
     for name in names:
-        if name not in METRICS:
-            raise LTBenchError(f"{where}: unknown metric {name!r}: {near_names(str(name), METRICS)}")
+        if name not in HEADINGS:
+            raise LTBenchError(f"{where}: unknown metric {name!r}: {near_names(str(name), HEADINGS)}")
 
 
 def _check_keys(

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lt_bench.evaluation.record import RunRecord
-from lt_bench.leaderboard.spec import METRICS, Published, Section, TableSpec
+from lt_bench.leaderboard.metrics import HEADINGS
+from lt_bench.leaderboard.spec import Published, Section, TableSpec
 from lt_bench.leaderboard.statistics import Difference, Estimate
 
 MEASURED, NOT_RUN, EXTERNAL, PUBLISHED = "measured", "not run", "external", "published only"
@@ -123,7 +124,7 @@ class TableSection:
         """The metrics for which some row has a published figure."""
         return [
             metric
-            for metric in METRICS
+            for metric in HEADINGS
             if any(row.published and metric in row.published.values for row in self.rows)
         ]
 

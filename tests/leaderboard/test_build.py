@@ -8,7 +8,8 @@ import pytest
 
 from lt_bench.errors import LTBenchError
 from lt_bench.leaderboard.build import build_table
-from lt_bench.leaderboard.spec import METRICS, load_spec
+from lt_bench.leaderboard.metrics import METRICS
+from lt_bench.leaderboard.spec import load_spec
 from lt_bench.leaderboard.statistics import estimate
 
 

@@ -14,6 +14,7 @@ from lt_bench.leaderboard.spec import list_specs, load_spec, parse_spec
 
 DATASET_BOARDS = ["cifar100_lt", "cifar10_lt", "digits_lt", "fashion_mnist_lt"]
 GRIDS = ["cifar100_lt_grid", "digits_lt_grid"]
+SHIFTED = ["cifar100_lt_shifts", "digits_lt_shifts"]
 METHODS = [
     "plain",
     "crt",
@@ -56,7 +57,7 @@ def published(name, section=0):
 
 
 def test_what_is_shipped():
-    assert list_specs() == sorted([*DATASET_BOARDS, *GRIDS, "table1", "table2", "table3", "table4"])
+    assert list_specs() == sorted([*DATASET_BOARDS, *GRIDS, *SHIFTED, "table1", "table2", "table3", "table4"])
     for name in list_specs():
         assert load_spec(name).name == name
 

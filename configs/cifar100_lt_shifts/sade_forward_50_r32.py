@@ -1,0 +1,5 @@
+_base_ = "../cifar100_lt/sade_r32.py"
+method = dict(
+    label="SADE, aggregated for forward-50",
+    classifier=dict(type="sade_aggregated", test_distribution="forward-50"),
+)

@@ -1,0 +1,5 @@
+_base_ = "../digits_lt/sade_backward.py"
+method = dict(
+    label="SADE, aggregated for backward-2",
+    classifier=dict(test_distribution="backward-2"),
+)
