@@ -45,7 +45,7 @@ bench: install-test
 
 # The board of digits_lt, from nothing: every method, five seeds.
 board: install
-	$(BIN)/lt-bench run $(sort $(wildcard configs/digits_lt/*.py)) --seeds 0 1 2 3 4
+	$(BIN)/lt-bench run $(sort $(wildcard configs/digits_lt/*.py configs/digits_lt_shifts/*.py)) --seeds 0 1 2 3 4
 	$(BIN)/lt-bench table
 
 # Every loss with every classifier on digits_lt, five seeds.
