@@ -17,9 +17,10 @@ its path. Adding a table is adding a file.
         "rows": [
           {"label": "cRT", "config": "imagenet_lt/crt_r10", "published": {"overall": 41.4}}]}]}
 
-``facts``, ``class_counts``, ``reference``, ``cost_unit``, ``open``, ``elsewhere`` and all that concerns
-published figures may be left out. A row whose ``config`` is null is a published figure that nothing here
-measures.
+``metrics`` are scores of a record or test distributions such as ``backward-50``
+(:mod:`lt_bench.leaderboard.metrics`). ``facts``, ``class_counts``, ``reference``, ``cost_unit``, ``open``,
+``elsewhere`` and all that concerns published figures may be left out. A row whose ``config`` is null is a
+published figure that nothing here measures.
 """
 
 from __future__ import annotations
