@@ -10,6 +10,7 @@ comes, and a training that is resumed meets its shapes in another order.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -29,47 +30,47 @@ def _forward(backbone: nn.Module, images: Tensor) -> Any:
     return backbone(images)
 
 
-class CompiledForward:
-    """``backbone(images)``, compiled when it is called with what it has not met before.
+@cache
+def _compiled(mode: str) -> Callable[[nn.Module, Tensor], Any]:
+    options: dict[str, Any] = {"triton.cudagraphs": mode == "reduce-overhead"}
+    if "deterministic" in torch._inductor.list_options():
+        options["deterministic"] = True
+    call: Callable[[nn.Module, Tensor], Any] = torch.compile(_forward, dynamic=False, options=options)
+    return call
 
-    It keeps no backbone, so that a copy of a model compiles the copy's.
+
+def compiled_forward(mode: str, backbone: nn.Module, images: Tensor) -> Any:
+    """``backbone(images)``, compiled where it meets what it has not met before.
 
     Args:
         mode: one of :data:`MODES`. ``reduce-overhead`` replays a GPU's kernels as CUDA graphs, and is
             ``default`` elsewhere.
+        backbone: any module of one input.
+        images: (B, channels, H, W) floating point.
+
+    Raises:
+        LTBenchError: there is no working compiler, it cannot compile this backbone, or this process had it
+            compile more than :data:`LIMIT` cases.
     """
+    from torch._dynamo import config
+    from torch._dynamo.exc import BackendCompilerFailed, FailOnRecompileLimitHit
 
-    def __init__(self, mode: str) -> None:
-        options: dict[str, Any] = {"triton.cudagraphs": mode == "reduce-overhead"}
-        if "deterministic" in torch._inductor.list_options():
-            options["deterministic"] = True
-        self._call: Callable[..., Any] = torch.compile(_forward, dynamic=False, options=options)
+    try:
+        with config.patch(recompile_limit=LIMIT, fail_on_recompile_limit_hit=True):
+            return _compiled(mode)(backbone, images)
+    except BackendCompilerFailed as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise LTBenchError(
+            f"the backbone does not compile ({reason}); install a C++ compiler, name one in CXX, or "
+            "leave stage1.numerics.compile out"
+        ) from error
+    except FailOnRecompileLimitHit as error:
+        raise LTBenchError(
+            f"the backbone was compiled for {LIMIT} shape{'s' * (LIMIT > 1)} of a batch and met another "
+            f"one, {tuple(images.shape)}; leave stage1.numerics.compile out"
+        ) from error
 
-    def __call__(self, backbone: nn.Module, images: Tensor) -> Any:
-        """What the backbone gives for a batch of images.
 
-        Raises:
-            LTBenchError: there is no working compiler, it cannot compile this backbone, or this process had
-                it compile more than :data:`LIMIT` cases.
-        """
-        from torch._dynamo import config
-        from torch._dynamo.exc import BackendCompilerFailed, FailOnRecompileLimitHit
-
-        try:
-            with config.patch(recompile_limit=LIMIT, fail_on_recompile_limit_hit=True):
-                return self._call(backbone, images)
-        except BackendCompilerFailed as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise LTBenchError(
-                f"the backbone does not compile ({reason}); install a C++ compiler, name one in CXX, or "
-                "leave stage1.numerics.compile out"
-            ) from error
-        except FailOnRecompileLimitHit as error:
-            raise LTBenchError(
-                f"the backbone was compiled for {LIMIT} shape{'s' * (LIMIT > 1)} of a batch and met another "
-                f"one, {tuple(images.shape)}; leave stage1.numerics.compile out"
-            ) from error
-
-    def begin_step(self) -> None:
-        """Say that what the last step's calls gave is no longer read: CUDA graphs reuse its memory."""
-        torch.compiler.cudagraph_mark_step_begin()
+def begin_step() -> None:
+    """Say that what the last step's calls gave is no longer read: CUDA graphs reuse its memory."""
+    torch.compiler.cudagraph_mark_step_begin()

@@ -13,7 +13,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from lt_bench.errors import LTBenchError
-from lt_bench.models.compiled import MODES, CompiledForward
+from lt_bench.models.compiled import MODES, begin_step, compiled_forward
 from lt_bench.models.pretrained import check_weights, on_this_disk
 from lt_bench.registry import MODELS
 
@@ -119,7 +119,6 @@ class StageOneModel(BaseModel):
         self.numerics = numerics
         if numerics.channels_last:
             self.backbone.to(memory_format=torch.channels_last)
-        self._compiled = CompiledForward(numerics.compile) if numerics.compile else None
 
     def feature_map(self, images: Tensor) -> Tensor:
         """What the backbone ends in, before pooling.
@@ -150,16 +149,16 @@ class StageOneModel(BaseModel):
 
     def _backbone(self, images: Tensor) -> Tensor:
         # Evaluation stays as it is: what stage 2 and a table read does not hang on a compiler.
-        compiled = self._compiled if self.training and torch.is_grad_enabled() else None
+        mode = self.numerics.compile if self.training and torch.is_grad_enabled() else None
         with self.numerics.autocast(images.device.type):
-            out = compiled(self.backbone, images) if compiled else self.backbone(images)
+            out = compiled_forward(mode, self.backbone, images) if mode else self.backbone(images)
         return out[-1] if isinstance(out, (tuple, list)) else out
 
     def forward(self, batch: Any, mode: str = "loss") -> Tensor:
         """The loss of a batch (``mode="loss"``), or its logits (B, C) (``mode="logits"``)."""
         if mode == "loss":
-            if self._compiled is not None:
-                self._compiled.begin_step()
+            if self.numerics.compile:
+                begin_step()
             return self.objective(self, batch)
         return self.head(self.features(batch.images))
 
