@@ -24,7 +24,8 @@ max psi); the formulas above are the released code's, which compares with the me
 mean as the first argument, and divides by the largest psi. They are followed here.
 
 Departures: the code drops to a loss on the mean logits where lambda = 0 (its "collaborative" ablation);
-here lambda = 0 leaves the individual losses. Distillation from a teacher of six experts is not part of
+here lambda = 0 leaves the individual losses. Training images of CIFAR are rotated by up to 15 degrees, as
+released; those of the other datasets here are not. Distillation from a teacher of six experts is not part of
 this method. The code's RIDE prediction on CIFAR is that of stage 2 where experts are routed,
 ``ride_routing``; with the kept head all experts are asked.
 

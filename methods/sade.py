@@ -29,8 +29,8 @@ Departures: log pi has no 1e-9 added (every class has a training image); views a
 training transforms (the code adds colour jitter, grey and blur) and are two fixed draws, not new ones in
 each epoch; the code's CIFAR script takes the shifted unlabelled images from the training split of
 CIFAR-100, here they are test images, as the paper says; weights are not rounded to two digits before they
-are compared with 0.05. The released training augmentation also rotates images by up to 15 degrees, which
-the harness's CIFAR pipeline does not.
+are compared with 0.05. Training images of CIFAR are rotated by up to 15 degrees, as released; those of the
+other datasets here are not.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from lt_bench.data import (
     imagenet_lt,
     inaturalist2018,
     places_lt,
+    rotation,
     samplers,
     views,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "imagenet_lt",
     "inaturalist2018",
     "places_lt",
+    "rotation",
     "samplers",
     "views",
 ]

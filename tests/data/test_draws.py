@@ -25,6 +25,7 @@ DRAWING = [
     dict(type="batch_color_jitter", brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, probability=0.8),
     dict(type="batch_grayscale", probability=0.3),
     dict(type="batch_cutout", size=3, probability=0.5),
+    dict(type="batch_random_rotation", degrees=30),
     NORMALIZE,
 ]
 PIPELINES = {
