@@ -15,11 +15,11 @@ the feature map of an image:
 
 SA is an embedded-Gaussian non-local block (1x1 convolutions, reduction 2) whose output convolution starts
 at 0; MA is a softmax over spatial positions of a linear map of the flattened f. M starts at the class
-means of v, learns from L_DC alone (the classifier sees it detached) by an SGD of its own at the constant
-rate .01, and the gradient of its pull is divided by 1 + the class's count in the batch. T_h starts from
-the classifier of stage 1.
+means of v and learns from L_DC alone (the classifier sees it detached), by an SGD of its own at the rate
+.01, divided with the others. The gradient of its pull is divided by 1 + the class's count in the batch and,
+as in the released backward pass, not weighted by the .01 of L_DC. T_h starts from the classifier of stage 1.
 
-Settings are those of the released code after its fixes. ImageNet-LT: 60 epochs, batch 256, lr .01 for
+Settings are those of the released code after its fixes. ImageNet-LT: 60 epochs, batch 128, lr .01 for
 backbone, attention and fc and .1 for the head, divided by 10 every 20 epochs, momentum .9, weight decay
 5e-4. Places-LT: 30 epochs, 1e-4 and .01, divided by 10 every 10, the backbone frozen
 (``train_backbone=False``). Rates go with the batch size.
@@ -36,6 +36,8 @@ Departures:
 * The head is computed as 16 · w / (min_j ‖v − M_j‖ / 10 + ‖w‖) · ŵ_j with w = v + e ⊙ m: the same number,
   finite where v lies on a centroid, as it does at once for a class of one image.
 * A frozen backbone keeps its batch statistics; the released code lets them drift.
+* M starts at class means of augmented images, those of the released code are not augmented.
+* The output convolution of the non-local block has a bias, which starts at 0; the released one has none.
 * A backbone that pools itself has no positions to attend to: attention is left out, and the notes say so.
 """
 
@@ -236,8 +238,7 @@ def nearest_distance(features: Tensor, memory: Tensor) -> Tensor:
 def centroid_loss(features: Tensor, labels: Tensor, memory: Tensor) -> Tensor:
     """L_DC, the discriminative centroid loss (section 3.3, as released).
 
-    The gradient of the pull with respect to M_j is divided by 1 + the count of class j in the batch; that
-    with respect to v, and both of the push, are the formula's.
+    The pull has its gradient with respect to v alone: for that of M see :func:`memory_pull`.
 
     Args:
         features: v (B, hidden).
@@ -248,11 +249,7 @@ def centroid_loss(features: Tensor, labels: Tensor, memory: Tensor) -> Tensor:
         A scalar tensor.
     """
     size, classes = len(features), len(memory)
-    counts = memory.new_zeros(classes).scatter_add_(0, labels, memory.new_ones(size))
-    fixed = memory.detach()
-    # The value of M, with a part of its gradient.
-    damped = fixed + (memory - fixed) / (1 + counts).unsqueeze(1)
-    pull = (features - damped[labels]).square().sum() / (2 * size)
+    pull = (features - memory.detach()[labels]).square().sum() / (2 * size)
     # Σ_ij ‖v_i − M_j‖², multiplied out, less the pairs of a sample and its own class.
     pairs = (
         classes * features.square().sum() - 2 * features.sum(0) @ memory.sum(0) + size * memory.square().sum()
@@ -260,6 +257,22 @@ def centroid_loss(features: Tensor, labels: Tensor, memory: Tensor) -> Tensor:
     own = (features - memory[labels]).square().sum()
     push = F.relu(MARGIN - (pairs - own) / (size * classes))
     return pull + REPEL * push
+
+
+def memory_pull(features: Tensor, labels: Tensor, memory: Tensor) -> Tensor:
+    """What draws M to v (section 3.3, as released); its gradient is Σ_{i: y_i=j} (M_j − v_i) / (B (1 + n_j)).
+
+    Args:
+        features: v (B, hidden); no gradient flows into them.
+        labels: (B,) int64, n_j of them of class j.
+        memory: M (C, hidden).
+
+    Returns:
+        A scalar tensor.
+    """
+    counts = memory.new_zeros(len(memory)).scatter_add_(0, labels, memory.new_ones(len(labels)))
+    apart = (memory[labels] - features.detach()).square().sum(1)
+    return (apart / (1 + counts[labels])).sum() / (2 * len(labels))
 
 
 @torch.no_grad()
@@ -292,8 +305,8 @@ class OLTR(Classifier):
         batch_size: images a step.
         backbone_lr: first rate of backbone, attention and fc.
         head_lr: first rate of hallucinator, selector and classifier.
-        step: epochs between divisions of both rates by 10; a third of ``epochs`` where None.
-        memory_lr: the memory's rate, constant.
+        step: epochs between divisions of the rates by 10; a third of ``epochs`` where None.
+        memory_lr: first rate of the memory.
         train_backbone: False freezes the backbone and leaves attention, fc and head to learn.
         momentum: of all three.
         weight_decay: of all three.
@@ -309,7 +322,7 @@ class OLTR(Classifier):
         task: Task,
         hidden: int = 512,
         epochs: int = 60,
-        batch_size: int = 256,
+        batch_size: int = 128,
         backbone_lr: float = 0.01,
         head_lr: float = 0.1,
         step: int | None = None,
@@ -360,7 +373,7 @@ class OLTR(Classifier):
             )
 
     def rate(self, epoch: int) -> float:
-        """The factor of both rates in epoch ``epoch``, counted from 1."""
+        """The factor of the rates in epoch ``epoch``, counted from 1."""
         return float(0.1 ** ((epoch - 1) // self.step))
 
     def fit(self, stage: TrainedRepresentation) -> FittedClassifier:
@@ -425,9 +438,10 @@ class OLTR(Classifier):
         optimizer = torch.optim.SGD(
             groups, momentum=self.momentum, weight_decay=self.weight_decay, foreach=True
         )
+        first = (self.backbone_lr, self.head_lr, self.memory_lr)
         for epoch in range(1, self.epochs + 1):
-            for group, first in zip(optimizer.param_groups, (self.backbone_lr, self.head_lr), strict=False):
-                group["lr"] = first * self.rate(epoch)
+            for group, rate in zip(optimizer.param_groups, first, strict=True):
+                group["lr"] = rate * self.rate(epoch)
             network.train()
             head.train()
             total = torch.zeros((), device=head.weight.device)
@@ -435,6 +449,7 @@ class OLTR(Classifier):
                 features = network.features(batch.images)
                 loss = F.cross_entropy(head(features), batch.labels)
                 loss = loss + self.centroid_weight * centroid_loss(features, batch.labels, head.memory)
+                loss = loss + memory_pull(features, batch.labels, head.memory)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()

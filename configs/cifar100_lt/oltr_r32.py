@@ -6,7 +6,6 @@ _base_ = [
 method = dict(
     label="OLTR",
     representation=dict(type="plain"),
-    # The released ImageNet-LT recipe (60 epochs, divided by 10 every 20; rates .01 and .1 for batch 256) at
-    # the batch size of stage 1: batch and rate go together.
-    classifier=dict(type="oltr", epochs=60, step=20, batch_size=128, backbone_lr=0.005, head_lr=0.05),
+    # The released ImageNet-LT recipe: 60 epochs, divided by 10 every 20, batch 128.
+    classifier=dict(type="oltr", epochs=60, step=20, batch_size=128, backbone_lr=0.01, head_lr=0.1),
 )

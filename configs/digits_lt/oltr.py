@@ -6,7 +6,15 @@ _base_ = [
 method = dict(
     label="OLTR",
     representation=dict(type="plain"),
-    # The released rates .01 and .1 are for batch 256: batch and rate go together. The 64 dimensions are the
+    # The released rates .01 and .1 are for batch 128: batch and rate go together. The 64 dimensions are the
     # backbone's, and 30 epochs in the place of the released 60 keep fitting to seconds.
-    classifier=dict(type="oltr", hidden=64, epochs=30, batch_size=32, backbone_lr=0.00125, head_lr=0.0125),
+    classifier=dict(
+        type="oltr",
+        hidden=64,
+        epochs=30,
+        batch_size=32,
+        backbone_lr=0.0025,
+        head_lr=0.025,
+        memory_lr=0.0025,
+    ),
 )

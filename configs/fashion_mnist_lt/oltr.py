@@ -5,8 +5,7 @@ _base_ = [
 ]
 method = dict(
     label="OLTR",
-    # The released rates .01 and .1 are for batch 256: batch and rate go together. The 64 dimensions are the
-    # backbone's.
+    # The released ImageNet-LT recipe; the 64 dimensions are the backbone's.
     representation=dict(type="plain"),
-    classifier=dict(type="oltr", hidden=64, batch_size=128, backbone_lr=0.005, head_lr=0.05),
+    classifier=dict(type="oltr", hidden=64, batch_size=128, backbone_lr=0.01, head_lr=0.1),
 )

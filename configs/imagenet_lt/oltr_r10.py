@@ -7,5 +7,5 @@ method = dict(
     label="OLTR",
     representation=dict(type="plain"),
     # The released ImageNet-LT recipe.
-    classifier=dict(type="oltr", epochs=60, step=20, batch_size=256, backbone_lr=0.01, head_lr=0.1),
+    classifier=dict(type="oltr", epochs=60, step=20, batch_size=128, backbone_lr=0.01, head_lr=0.1),
 )

@@ -24,6 +24,7 @@ from methods.oltr import (
     centroid_loss,
     class_means,
     direct_layer,
+    memory_pull,
     nearest_distance,
 )
 
@@ -155,7 +156,8 @@ def test_centroid_loss_formula_and_damped_pull(spread: float) -> None:
     loss = centroid_loss(v, y, memory)
     rows, centres = v.detach().tolist(), memory.detach().tolist()
     assert float(loss.detach()) == pytest.approx(oracle_loss(rows, y.tolist(), centres), rel=1e-12)
-    loss.backward()
+    # As trained: L_DC weighs .01, the pull on the memory does not.
+    (0.01 * loss + memory_pull(v, y, memory)).backward()
     far = sum(math.dist(rows[i], centres[j]) ** 2 for i in range(7) for j in range(CLASSES) if j != int(y[i]))
     pushing = far / (7 * CLASSES) < 10
     assert pushing == (spread < 1)
@@ -164,7 +166,7 @@ def test_centroid_loss_formula_and_damped_pull(spread: float) -> None:
         for k in range(DIM):
             pull = sum(centres[j][k] - rows[i][k] for i in own) / 7 / (1 + len(own))
             push = sum(2 * (centres[j][k] - rows[i][k]) for i in range(7) if i not in own) / (7 * CLASSES)
-            expected = pull - 0.01 * push * pushing
+            expected = pull - 0.01 * 0.01 * push * pushing
             assert float(memory.grad[j, k]) == pytest.approx(expected, abs=1e-12)
     assert torch.autograd.gradcheck(lambda x: centroid_loss(x, y, memory.detach()), (v,))
 
@@ -194,6 +196,7 @@ def test_extreme_features_stay_finite(rows: torch.Tensor, classes: list[int], on
     y = torch.tensor(classes)
     logits = head(v)
     loss = nn.functional.cross_entropy(logits, y) + 0.01 * centroid_loss(v.float(), y, head.memory)
+    loss = loss + memory_pull(v.float(), y, head.memory)
     loss.backward()
     assert logits.shape == (len(rows), CLASSES) and logits.abs().max() <= 16.001
     assert torch.isfinite(loss) and torch.isfinite(v.grad).all()
@@ -331,6 +334,32 @@ def test_rates_fall_by_10_every_step() -> None:
     assert method.step == 20
     assert [method.rate(e) for e in (1, 20, 21, 40, 41, 60)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
     assert build(epochs=2).step == 1
+
+
+def test_all_three_rates_fall(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    step = torch.optim.SGD.step
+
+    def spy(self, *given):
+        seen.append([group["lr"] for group in self.param_groups])
+        return step(self, *given)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", spy)
+    build(epochs=3, step=1, backbone_lr=0.01, head_lr=0.1, memory_lr=0.02).fit(stage())
+    assert seen[0] == pytest.approx([0.01, 0.1, 0.02])
+    assert seen[-1] == pytest.approx([0.0001, 0.001, 0.0002])
+
+
+def test_the_memory_goes_to_the_features_it_is_shown() -> None:
+    """Each centroid alone in its batches, the network still: M_j ends where v is."""
+    memory = draw(CLASSES, DIM, seed=3).float().requires_grad_()
+    v, y = draw(CLASSES, DIM, seed=4).float(), torch.arange(CLASSES)
+    optimizer = torch.optim.SGD([memory], lr=1.0)
+    for _ in range(200):
+        optimizer.zero_grad()
+        memory_pull(v, y, memory).backward()
+        optimizer.step()
+    torch.testing.assert_close(memory.detach(), v, atol=1e-3, rtol=1e-3)
 
 
 def test_what_cannot_be_is_told() -> None:
