@@ -29,34 +29,27 @@ def draw(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def test_distillation_formula() -> None:
     student, expert = 3 * draw(5, 6), 3 * draw(5, 6, seed=1)
-    labels, classes, t = [0, 2, 3, 3, 5], [2, 3], 2.0
+    classes, t = [2, 3], 2.0
     total = 0.0
-    for i, y in enumerate(labels):
-        if y in classes:
-            p = [math.exp(float(student[i, c]) / t) for c in classes]
-            q = [math.exp(float(expert[i, c]) / t) for c in classes]
-            total += sum(
-                b / sum(q) * math.log((b / sum(q)) / (a / sum(p))) for a, b in zip(p, q, strict=True)
-            )
-    of_group = torch.tensor([y in classes for y in labels])
-    found = group_distillation(student, expert, of_group, torch.tensor(classes), t)
-    assert float(found) == pytest.approx(t * t * total / 5, rel=1e-12)
-    nobody = torch.zeros(5, dtype=torch.bool)
-    assert float(group_distillation(student, expert, nobody, torch.tensor(classes), t)) == 0
+    for i in range(5):
+        p = [math.exp(float(student[i, c]) / t) for c in classes]
+        q = [math.exp(float(expert[i, c]) / t) for c in classes]
+        total += sum(b / sum(q) * math.log((b / sum(q)) / (a / sum(p))) for a, b in zip(p, q, strict=True))
+    found = group_distillation(student, expert, torch.tensor(classes), t)
+    assert float(found) == pytest.approx(total / 5, rel=1e-12)
 
 
 def test_distillation_gradient_and_extremes() -> None:
-    expert, of_group = draw(4, 5, seed=2), torch.tensor([True, False, True, True])
-    classes = torch.tensor([1, 4])
+    expert, classes = draw(4, 5, seed=2), torch.tensor([1, 4])
     assert torch.autograd.gradcheck(
-        lambda z: group_distillation(z, expert, of_group, classes, 2.0), draw(4, 5).requires_grad_()
+        lambda z: group_distillation(z, expert, classes, 2.0), draw(4, 5).requires_grad_()
     )
     for logits in (draw(1, 5) * 1e4, torch.zeros(1, 5), draw(1, 5).bfloat16()):
         z = logits.clone().requires_grad_()
-        loss = group_distillation(z, -logits, torch.tensor([True]), classes, 2.0)
+        loss = group_distillation(z, -logits, classes, 2.0)
         loss.backward()
         assert torch.isfinite(loss) and torch.isfinite(z.grad).all()
-    one = group_distillation(draw(4, 5), expert, of_group, torch.tensor([3]), 2.0)
+    one = group_distillation(draw(4, 5), expert, torch.tensor([3]), 2.0)
     assert float(one) == 0  # among one class nothing is left to teach
 
 
@@ -125,19 +118,61 @@ def test_student_loss_and_schedule() -> None:
     method, expert, train, _ = taught()
     student = Toy(draw(3, 4, seed=7).float())
     batch = Batch(train.images[[7, 2, 9]], train.labels[[7, 2, 9]], train.indices[[7, 2, 9]])
-    for epoch, pace in ((1, 0.25), (2, 0.5), (4, 1.0), (8, 1.0)):
+    for epoch in (1, 2, 4, 8):
         method.start_epoch(epoch, 8)
         expected = 0.0
         for i in (7, 2, 9):
             y = int(train.labels[i])
             # In the rarest group the least weight is 1: no image of it waits, whatever the pace.
-            v = 1.0 + (1 - 1.0) * pace
+            v = 1.0
             z, t = student.head(train.images[i]).double(), 2.0
             p = F.softmax(z / t, 0)
             e = F.softmax(expert.head(train.images[i]).double() / t, 0)
             kl = sum(float(e[c]) * math.log(float(e[c]) / float(p[c])) for c in range(4))
-            expected += -v * math.log(float(F.softmax(z, 0)[y])) + t * t * kl
+            expected += -v * math.log(float(F.softmax(z, 0)[y])) + kl
         assert float(method(student, batch)) == pytest.approx(expected / 3, rel=1e-5)
+
+
+def test_paced_loss_of_two_groups() -> None:
+    counts, groups = torch.tensor([120, 110, 4, 2]), [[0, 1], [2, 3]]
+    method = METHODS.build({"type": "lfme", "task": task(counts)})
+    labels = torch.repeat_interleave(torch.arange(4), counts)
+    images = draw(236, 3, seed=4).float()
+    experts = [Toy(draw(3, 4, seed=6).float()), Toy(draw(3, 4, seed=8).float())]
+    # Out of order, and given once: images are found by their indices.
+    shuffled = torch.randperm(236, generator=torch.Generator().manual_seed(1))
+    once = iter([Batch(images[part], labels[part], part) for part in shuffled.split(100)])
+    val = Batch(images, labels, torch.arange(236))
+    method.learn_from(dict(zip("mf", experts, strict=True)), {"train": once, "val": [val]})
+
+    def own_confidence(i: int) -> float:
+        group = int(labels[i]) // 2
+        logits = experts[group].head(images[i]).double()[groups[group]]
+        return float(F.softmax(logits, 0)[int(labels[i]) % 2])
+
+    floor = [3 / 115, 1.0]
+    first = []
+    rows = [0, 119, 120, 230, 234, 235]
+    for i in rows:
+        alike = [own_confidence(k) for k in range(236) if labels[k] == labels[i]]
+        low = floor[int(labels[i]) // 2]
+        share = (own_confidence(i) - min(alike)) / (max(alike) - min(alike))
+        first.append(low + (1 - low) * share)
+    assert method.instance[rows].tolist() == pytest.approx(first, rel=1e-4)
+    assert min(first) < 0.9, "some image waits"
+    student = Toy(draw(3, 4, seed=7).float())
+    batch = Batch(images[rows], labels[rows], torch.tensor(rows))
+    for epoch, pace in ((1, 0.25), (4, 1.0)):
+        method.start_epoch(epoch, 8)
+        expected = 0.0
+        for v, i in zip(first, rows, strict=True):
+            z = student.head(images[i]).double()
+            expected -= (v + (1 - v) * pace) * math.log(float(F.softmax(z, 0)[int(labels[i])]))
+            for group, expert in zip(groups, experts, strict=True):
+                p = F.softmax(z[group] / 2, 0)
+                q = F.softmax(expert.head(images[i]).double()[group] / 2, 0)
+                expected += sum(float(b) * math.log(float(b) / float(a)) for a, b in zip(p, q, strict=True))
+        assert float(method(student, batch)) == pytest.approx(expected / len(rows), rel=1e-5)
 
 
 def test_group_weights_follow_validation() -> None:
