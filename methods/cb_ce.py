@@ -14,30 +14,13 @@ image-balanced sampling the mean weight Σ_j π_j w_j is below 1, and the effect
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from lt_bench.losses.arguments import finite_number
-from lt_bench.losses.class_weights import effective_number_weights
-from lt_bench.losses.precision import at_least_float32
+from lt_bench.losses.class_weights import class_balanced_cross_entropy, effective_number_weights
 from lt_bench.method import Representation
 from lt_bench.registry import METHODS
 from lt_bench.task import Task
-
-
-def class_balanced_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """-(1/B) Σ_i w_{y_i} log softmax(z_i)_{y_i} (Cui et al. 2019, eq. 10).
-
-    Args:
-        logits: (B, C) floating point.
-        labels: (B,) int64.
-        weights: (C,) w_j.
-
-    Returns:
-        () float32, or float64 for float64 logits.
-    """
-    losses = F.cross_entropy(at_least_float32(logits), labels, reduction="none")
-    return (weights.to(losses.dtype).index_select(0, labels) * losses).mean()
 
 
 @METHODS.register_module("cb_ce")

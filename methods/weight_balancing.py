@@ -23,14 +23,15 @@ The class-balanced loss weighs a sample by the effective number of its class, β
 Departures: the backbone is in eval mode (the released code lets the batch statistics of the frozen
 backbone move on), rows are projected after every step (its loop projects after every epoch), the rate of
 epoch e is that of :class:`lt_bench.fitting.HeadRecipe` (its loop steps the schedule first and spends the
-last epoch at rate 0), and the last epoch is kept (its loop keeps the best on the test images).
+last epoch at rate 0), the last epoch is kept (its loop keeps the best on the test images), and the
+logarithms of the binary form are exact (its stop at -100, where the gradient is lost).
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -39,7 +40,7 @@ from torch import Tensor, nn
 from lt_bench.errors import LTBenchError
 from lt_bench.fitting import HeadRecipe, HeadTrainer
 from lt_bench.losses.arguments import finite_number
-from lt_bench.losses.class_weights import effective_number_weights
+from lt_bench.losses.class_weights import class_balanced_cross_entropy, effective_number_weights
 from lt_bench.losses.precision import at_least_float32
 from lt_bench.method import Classifier, FittedClassifier, TrainedRepresentation
 from lt_bench.registry import METHODS
@@ -55,34 +56,21 @@ def balanced_binary(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
         weights: (C,) float, one a class.
 
     Returns:
-        The mean over the batch and the classes, a scalar of float32 or wider. A logarithm is at least
-        -100, so that a probability of 0 costs finitely much.
+        The mean over the batch and the classes, a scalar of float32 or wider.
     """
-    probabilities = F.softmax(at_least_float32(logits), 1)
-    classes = torch.arange(logits.shape[1], device=labels.device)
-    target = (labels.unsqueeze(1) == classes).to(probabilities.dtype)
-    weight = weights.to(probabilities.dtype)[labels].unsqueeze(1)
-    return F.binary_cross_entropy(probabilities, target, weight=weight)
-
-
-def balanced_softmax_form(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """Class-balanced cross-entropy -w_y log p_y (Cui et al., CVPR 2019).
-
-    Args:
-        logits: (B, C) float.
-        labels: (B,) int64.
-        weights: (C,) float, one a class.
-
-    Returns:
-        The mean over the batch, a scalar of float32 or wider.
-    """
-    losses = F.cross_entropy(at_least_float32(logits), labels, reduction="none")
-    return (weights.to(losses.dtype)[labels] * losses).mean()
+    log_p = F.log_softmax(at_least_float32(logits), 1)
+    # 1 - p of the likeliest class is the sum of the others: taken from p itself it rounds to 0.
+    likeliest = log_p.argmax(1, keepdim=True)
+    others = log_p.scatter(1, likeliest, -torch.inf).logsumexp(1, keepdim=True)
+    log_rest = torch.log1p(-log_p.exp().scatter(1, likeliest, 0)).scatter(1, likeliest, others)
+    positive = labels.unsqueeze(1) == torch.arange(logits.shape[1], device=labels.device)
+    weight = weights.to(log_p.dtype).index_select(0, labels).unsqueeze(1)
+    return -(weight * torch.where(positive, log_p, log_rest)).mean()
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "binary": balanced_binary,
-    "softmax": balanced_softmax_form,
+    "softmax": class_balanced_cross_entropy,
 }
 
 
@@ -121,6 +109,8 @@ class WeightBalancing(Classifier):
         LTBenchError: a threshold or β out of range, or an unknown loss.
     """
 
+    recipe_defaults: ClassVar[dict[str, Any]] = {"batch_size": 64, "lr": 0.01, "weight_decay": 0.1}
+
     def __init__(
         self,
         task: Task,
@@ -139,7 +129,7 @@ class WeightBalancing(Classifier):
             raise LTBenchError(f"weight_balancing's loss is one of {', '.join(LOSSES)}; got {loss!r}")
         self.weights = effective_number_weights(task.counts, beta)
         self.loss = LOSSES[loss]
-        self.recipe = HeadRecipe.of(recipe, batch_size=64, lr=0.01, weight_decay=0.1)
+        self.recipe = HeadRecipe.of(recipe, **self.recipe_defaults)
 
     def check_head(self, head: nn.Module) -> None:
         """Only a linear head has rows whose norms can be bounded."""

@@ -1,11 +1,13 @@
-"""Weights of classes in a loss, from training counts."""
+"""Weights of classes in a loss, from training counts, and the cross-entropy that they weigh."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lt_bench.errors import LTBenchError
+from lt_bench.losses.precision import at_least_float32
 
 
 def effective_number_weights(counts: Tensor, beta: float) -> Tensor:
@@ -34,3 +36,18 @@ def effective_number_weights(counts: Tensor, beta: float) -> Tensor:
     )
     weights = 1 / shrunk
     return (weights * (len(weights) / weights.sum())).float().to(counts.device)
+
+
+def class_balanced_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """-(1/B) Σ_i w_{y_i} log softmax(z_i)_{y_i} (Cui et al. 2019, eq. 10).
+
+    Args:
+        logits: (B, C) floating point.
+        labels: (B,) int64.
+        weights: (C,) w_j.
+
+    Returns:
+        () float32, or float64 for float64 logits.
+    """
+    losses = F.cross_entropy(at_least_float32(logits), labels, reduction="none")
+    return (weights.to(losses.dtype).index_select(0, labels) * losses).mean()

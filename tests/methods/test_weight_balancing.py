@@ -11,10 +11,11 @@ import torch
 
 from lt_bench.config import load_experiment
 from lt_bench.errors import LTBenchError
+from lt_bench.losses.class_weights import class_balanced_cross_entropy
 from lt_bench.models.heads import CosineHead, linear_head
 from lt_bench.registry import METHODS
 from lt_bench.task import Task
-from methods.weight_balancing import balanced_binary, balanced_softmax_form, max_norm_radius, project_rows
+from methods.weight_balancing import balanced_binary, max_norm_radius, project_rows
 
 COUNTS = [90, 40, 7, 1]
 
@@ -44,17 +45,17 @@ def test_losses_follow_the_formulas() -> None:
             binary -= weights[y] * math.log(p[j] if j == y else 1 - p[j]) / (6 * 4)
     given = (logits, torch.tensor(labels), torch.tensor(weights, dtype=torch.float64))
     assert float(balanced_binary(*given)) == pytest.approx(binary, rel=1e-10)
-    assert float(balanced_softmax_form(*given)) == pytest.approx(softmax, rel=1e-10)
+    assert float(class_balanced_cross_entropy(*given)) == pytest.approx(softmax, rel=1e-10)
 
 
-@pytest.mark.parametrize("loss", [balanced_binary, balanced_softmax_form])
+@pytest.mark.parametrize("loss", [balanced_binary, class_balanced_cross_entropy])
 def test_gradient(loss) -> None:
     labels, weights = torch.tensor([0, 3, 2]), torch.tensor([0.1, 0.3, 1.0, 2.6], dtype=torch.float64)
     logits = draw(3, 4).requires_grad_(True)
     assert torch.autograd.gradcheck(lambda z: loss(z, labels, weights), logits)
 
 
-@pytest.mark.parametrize("loss", [balanced_binary, balanced_softmax_form])
+@pytest.mark.parametrize("loss", [balanced_binary, class_balanced_cross_entropy])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_extreme_input_stays_finite(loss, dtype: torch.dtype) -> None:
     for logits in (torch.full((1, 4), 1e4), torch.tensor([[1e4, -1e4, 0.0, 0.0]] * 3)):
@@ -62,6 +63,21 @@ def test_extreme_input_stays_finite(loss, dtype: torch.dtype) -> None:
         value = loss(logits, torch.ones(len(logits), dtype=torch.int64), torch.tensor([0.1, 0.3, 1.0, 2.6]))
         value.backward()
         assert torch.isfinite(value) and torch.isfinite(logits.grad).all() and value > 0
+
+
+@pytest.mark.parametrize("gap", [5.0, 15.0, 17.0, 20.0, 30.0, 200.0, 1e4])
+def test_a_sample_far_on_the_wrong_side_has_the_formulas_loss_and_gradient(gap: float) -> None:
+    """There the likeliest class's 1 - p rounds to 0 in float32."""
+    logits = torch.tensor([[gap, 0.0, -1.0, -2.0]], requires_grad=True)
+    exact = logits.detach().double().requires_grad_()
+    loss = balanced_binary(logits, torch.tensor([1]), torch.ones(4))
+    loss.backward()
+    log_p = exact.log_softmax(1)[0]
+    rest = [log_p[[k for k in range(4) if k != j]].logsumexp(0) for j in (0, 2, 3)]
+    expected = -(log_p[1] + sum(rest)) / 4
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    torch.testing.assert_close(logits.grad.double(), exact.grad, rtol=1e-3, atol=1e-6)
 
 
 def test_weights_are_those_of_the_counts() -> None:
@@ -180,6 +196,12 @@ def test_stage_1_has_the_larger_weight_decay() -> None:
     assert balanced["optimizer"]["weight_decay"] == 5e-3 > plain["optimizer"]["weight_decay"]
     assert [part["type"] for part in balanced["schedule"]] == ["CosineAnnealingLR"]
     assert balanced["schedule"][0]["T_max"] == balanced["epochs"]
+
+
+def test_its_recipe_stands_above_a_datasets() -> None:
+    config = load_experiment("cifar100_lt/crt_r32", {"method.classifier.type": "weight_balancing"}).config
+    recipe = config["method"]["classifier"]["recipe"]
+    assert (recipe["batch_size"], recipe["lr"], recipe["weight_decay"]) == (64, 0.01, 0.1)
 
 
 def test_end_to_end(short, launch) -> None:
