@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lt_bench.errors import LTBenchError, near_names
+from lt_bench.losses.arguments import finite_number
 
 # What looks on while a head is trained: takes the epoch (from 1), and the logits (B, C), without gradient,
 # and labels (B,) of a step before its update.
@@ -52,12 +53,10 @@ class HeadRecipe:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise LTBenchError(f"the recipe's {name} is a whole number from 1, got {value!r}")
         for name in ("lr", "momentum", "weight_decay"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or value < 0:
-                raise LTBenchError(f"the recipe's {name} is a number from 0, got {value!r}")
+            finite_number(getattr(self, name), 0, f"the recipe's {name}")
 
     @classmethod
     def of(cls, given: dict[str, Any] | HeadRecipe | None, **defaults: Any) -> HeadRecipe:

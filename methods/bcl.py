@@ -30,7 +30,6 @@ Departures:
   worth about 6 points on CIFAR-100-LT, which are not used here: results do not compare with the paper's.
   (Its views 2 and 3 are random resized crops.)
 * Schedule: that of the other methods (the released code's is a cosine).
-* With several processes each contrasts the images of its own share of the batch.
 """
 
 from __future__ import annotations

@@ -109,6 +109,11 @@ class Breadcrumb(FollowingClassifier):
                 f"weak Breadcrumb back-tracks over {self._plan.max_depth} snapshots, and stage 1 has only "
                 f"{epochs} epochs; train longer, or lower classifier.n_b or classifier.length"
             )
+        if self.newest == "previous" and epochs < 2:
+            raise LTBenchError(
+                "breadcrumb's newest='previous' trains nothing in the first epoch, and stage 1 has no other; "
+                "train longer, or leave it out"
+            )
 
     def plan(self) -> BacktrackPlan:
         """Depths K_j and the target n_B."""

@@ -45,13 +45,19 @@ def generalised_weights(counts: Tensor, rho: float) -> Tensor:
         (C,) float32.
 
     Raises:
-        LTBenchError: a class without a training image.
+        LTBenchError: a class without a training image, or a ρ under which a weight is 0 in float32.
     """
     if bool((counts < 1).any()):
         raise LTBenchError("generalised re-weighting needs at least one training image of every class")
-    # Over the least count: no power under- or overflows, whatever ρ.
+    # Over the least count no power overflows, and the largest is 1.
     weights = (counts.double() / counts.min()) ** -rho
-    return (weights * (len(weights) / weights.sum())).float()
+    weights = (weights * (len(weights) / weights.sum())).float()
+    if bool((weights < torch.finfo(torch.float32).tiny).any()):
+        raise LTBenchError(
+            f"generalised re-weighting by rho = {rho:g} leaves a class no weight at these counts; lower rho "
+            "(1.2 is the paper's)"
+        )
+    return weights
 
 
 class CalibratedHead(nn.Module):
@@ -91,13 +97,13 @@ class DisAlign(Classifier):
         recipe: how the calibration is trained, see :class:`lt_bench.fitting.HeadRecipe`.
 
     Raises:
-        LTBenchError: ρ below 0.
+        LTBenchError: ρ below 0, or so large that a class has no weight.
     """
 
     def __init__(self, task: Task, rho: float = 1.2, recipe: dict[str, Any] | None = None) -> None:
         super().__init__(task)
         self.weights = generalised_weights(task.counts, finite_number(rho, 0, "disalign's rho"))
-        self.recipe = HeadRecipe.of(recipe, lr=0.1, batch_size=256)
+        self.recipe = HeadRecipe.of(recipe)
 
     def fit(self, stage: TrainedRepresentation) -> FittedClassifier:
         """Train the calibration on any head that gives logits (n, C)."""

@@ -522,7 +522,8 @@ def split_classes(task: Task, novel_groups: Sequence[str]) -> tuple[Tensor, Tens
     Raises:
         LTBenchError: a group that is none, no novel class, or fewer than 2 base classes.
     """
-    if isinstance(novel_groups, str) or not set(novel_groups) <= set(GROUPS) or not novel_groups:
+    listed = isinstance(novel_groups, (list, tuple)) and bool(novel_groups)
+    if not listed or not all(name in GROUPS for name in novel_groups):
         raise LTBenchError(
             f"fslwf_generator: novel_groups is a list of {', '.join(GROUPS)}; got {novel_groups!r}"
         )

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lt_bench.data.batch import Batch
 from lt_bench.errors import LTBenchError
-from lt_bench.losses.mixing import mix, mixed_cross_entropy, mixing_coefficient
+from lt_bench.losses.mixing import LEAST_ALPHA, mix, mixed_cross_entropy, mixing_coefficient
 from lt_bench.method import FeatureModel, Representation
 from lt_bench.registry import METHODS
 from lt_bench.task import Task
@@ -34,10 +34,10 @@ class Mixup(Representation):
 
     Args:
         task: the task.
-        alpha: α of the Beta distribution.
+        alpha: α of the Beta distribution, at least 0.05 (what float32 can draw).
 
     Raises:
-        LTBenchError: α is not above 0.
+        LTBenchError: α is below that or not finite.
     """
 
     # The head sees mixtures only.
@@ -45,9 +45,9 @@ class Mixup(Representation):
 
     def __init__(self, task: Task, alpha: float = 1.0) -> None:
         super().__init__(task)
-        if not isinstance(alpha, (int, float)) or not 0 < alpha < math.inf:
+        if not isinstance(alpha, (int, float)) or not LEAST_ALPHA <= alpha < math.inf:
             raise LTBenchError(
-                f"mixup's alpha is a number above 0, got {alpha!r}; "
+                f"mixup's alpha is a number from {LEAST_ALPHA}, got {alpha!r}; "
                 "without mixing, use the representation 'plain'"
             )
         self.alpha = float(alpha)

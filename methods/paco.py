@@ -26,9 +26,8 @@ Departures:
 
 * Places of the queue that hold no key yet are left out. The released code starts with random keys of
   random labels.
-* The batch is not shuffled among processes before the keys' batch norm, which has no effect with one
-  process. With several, each has a queue of its own keys; a checkpoint holds the first one's, so that
-  such a run is not resumed bit for bit.
+* The batch is not shuffled among processes before the keys' batch norm, which takes the statistics of the
+  global batch. Queries, keys and the queue are of the global batch too.
 * Augmentation: view 1 is cropped and flipped as for every other method, view 2 gets colour jitter
   (0.4, 0.4, 0.4, 0.1 with probability 0.8) and greying (probability 0.2) on top; single-channel digits are
   cropped and jittered in brightness and contrast. The paper's view 1 has AutoAugment and Cutout on CIFAR,

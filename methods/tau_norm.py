@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.accuracy import per_class_accuracy
+from lt_bench.losses.arguments import finite_number
 from lt_bench.method import Classifier, FittedClassifier, TrainedRepresentation
 from lt_bench.registry import METHODS
 from lt_bench.task import Task
@@ -35,7 +36,8 @@ def normalised_head(weight: Tensor, tau: float) -> nn.Linear:
     """
     head = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device=weight.device)
     norms = weight.norm(dim=1, keepdim=True).clamp_min(torch.finfo(weight.dtype).tiny)
-    head.weight.data = weight / norms**tau
+    # Unit rows first, as they are scored: a power of a small norm underflows.
+    head.weight.data = weight / norms * norms ** (1 - tau)
     return head
 
 
@@ -67,7 +69,7 @@ class TauNorm(Classifier):
 
     Args:
         task: the task.
-        tau: a fixed tau; None chooses it.
+        tau: a fixed tau from 0 to 2; None chooses it.
         select_on: the split tau is chosen on, ``"val"`` or ``"test"`` (which the record then says).
         taus: how many candidates between 0 and 2.
     """
@@ -78,9 +80,9 @@ class TauNorm(Classifier):
             raise LTBenchError(f"classifier.select_on is 'val' or 'test', got {select_on!r}")
         if not isinstance(taus, int) or taus < 2:
             raise LTBenchError(f"classifier.taus is how many candidates from 0 to 2, 2 or more; got {taus!r}")
-        if tau is not None and not isinstance(tau, (int, float)):
-            raise LTBenchError(f"classifier.tau is a number, or None to choose it; got {tau!r}")
-        self.tau = tau
+        self.tau = None if tau is None else finite_number(tau, 0, "tau_norm's tau")
+        if self.tau is not None and self.tau > 2:
+            raise LTBenchError(f"tau_norm's tau is from 0 (weights as they are) to 2, got {tau!r}")
         self.select_on = select_on
         self.candidates = [float(t) for t in torch.linspace(0, 2, taus, dtype=torch.float64)]
 

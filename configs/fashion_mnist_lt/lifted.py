@@ -5,7 +5,7 @@ _base_ = [
 ]
 method = dict(
     label="Lifted Loss",
-    # The weight is the default, which was chosen on digits-LT: not tuned on this dataset.
+    # The weight is the default: no release states one, none is tuned here.
     representation=dict(type="lifted"),
     classifier=dict(type="kept"),
 )

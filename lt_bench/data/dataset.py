@@ -44,6 +44,10 @@ class LongTailData:
     def __post_init__(self) -> None:
         if not self.classes:
             raise LTBenchError(f"{self.name} has no classes; name them or give labelled images")
+        if self.num_classes == 1:
+            raise LTBenchError(
+                f"{self.name} has one class, {self.classes[0]!r}; give two or more, to be told apart"
+            )
         for part, split in self.splits().items():
             check_labels(split.labels, self.num_classes, f"the {part} split of {self.name}")
         for part in ("train", "test"):

@@ -10,12 +10,15 @@ from torch import Tensor
 
 from lt_bench.losses.precision import at_least_float32
 
+# Below it both gamma draws behind a Beta draw may underflow in float32, and their ratio is 1/2.
+LEAST_ALPHA = 0.05
+
 
 def mixing_coefficient(alpha: float, device: torch.device) -> Tensor:
     """λ ~ Beta(α, α), drawn from torch's global generator of ``device``, without waiting for it.
 
     Args:
-        alpha: α, above 0; small values leave most samples nearly unmixed, 1 is uniform.
+        alpha: α, at least ``LEAST_ALPHA``; small values leave most samples nearly unmixed, 1 is uniform.
         device: where λ is wanted.
 
     Returns:

@@ -39,6 +39,17 @@ def _compiled(mode: str) -> Callable[[nn.Module, Tensor], Any]:
     return call
 
 
+def _limits(config: Any) -> dict[str, Any]:
+    # torch 2.6 has the older names.
+    newer = hasattr(config, "recompile_limit")
+    names = (
+        ("recompile_limit", "fail_on_recompile_limit_hit")
+        if newer
+        else ("cache_size_limit", "fail_on_cache_limit_hit")
+    )
+    return dict(zip(names, (LIMIT, True), strict=True))
+
+
 def compiled_forward(mode: str, backbone: nn.Module, images: Tensor) -> Any:
     """``backbone(images)``, compiled where it meets what it has not met before.
 
@@ -56,7 +67,7 @@ def compiled_forward(mode: str, backbone: nn.Module, images: Tensor) -> Any:
     from torch._dynamo.exc import BackendCompilerFailed, FailOnRecompileLimitHit
 
     try:
-        with config.patch(recompile_limit=LIMIT, fail_on_recompile_limit_hit=True):
+        with config.patch(_limits(config)):
             return _compiled(mode)(backbone, images)
     except BackendCompilerFailed as error:
         reason = str(error).strip().partition("\n")[0]

@@ -96,9 +96,9 @@ def expert_backbone(backbone: nn.Module, experts: int, method: str) -> ExpertBac
     return backbone
 
 
-def _check(name: str, experts: int, own: int, most: int, channel_ratio: float) -> None:
-    for key, value in (("experts", experts), ("own_blocks", own)):
-        if not isinstance(value, int) or value < 1:
+def _check(name: str, width: int, experts: int, own: int, most: int, channel_ratio: float) -> None:
+    for key, value in (("width", width), ("experts", experts), ("own_blocks", own)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise LTBenchError(f"{name}'s {key} is a whole number from 1, got {value!r}")
     if own > most:
         raise LTBenchError(f"{name} has {most} blocks that may be an expert's own, got own_blocks={own}")
@@ -130,7 +130,7 @@ class ExpertCifarResNet(ExpertBackbone):
         experts: E.
         own_blocks: how many of the last of the 3n residual blocks each expert has of its own; None is 2n,
             the last two stages (RIDE), 1 is BBN's.
-        channel_ratio: channels of the experts' blocks over those of the plain network, in (0, 1]; 3/4 is
+        channel_ratio: channels of the experts' blocks over those of the plain network, in [1/2, 1]; 3/4 is
             RIDE's, which makes d = 48, and 1 keeps d = 64.
 
     Raises:
@@ -153,7 +153,12 @@ class ExpertCifarResNet(ExpertBackbone):
             )
         blocks = (depth - 2) // 6
         own = 2 * blocks if own_blocks is None else own_blocks
-        _check("expert_cifar_resnet", experts, own, 3 * blocks, channel_ratio)
+        _check("expert_cifar_resnet", width, experts, own, 3 * blocks, channel_ratio)
+        if channel_ratio < 0.5:
+            raise LTBenchError(
+                "expert_cifar_resnet's channel_ratio is from 0.5: below, a shortcut would lose channels of "
+                f"its input; got {channel_ratio}"
+            )
         if channel_ratio != 1 and (own % blocks or own == 3 * blocks):
             raise LTBenchError(
                 "expert_cifar_resnet narrows experts that begin with its second or third stage, "
@@ -204,7 +209,7 @@ class ExpertConvNet(ExpertBackbone):
         channel_ratio: float = 0.75,
     ) -> None:
         shapes = ((width, 1), (2 * width, 2), (4 * width, 2))
-        _check("expert_convnet", experts, own_blocks, len(shapes), channel_ratio)
+        _check("expert_convnet", width, experts, own_blocks, len(shapes), channel_ratio)
         first_own = len(shapes) - own_blocks
 
         def part(channels: int, start: int, stop: int, ratio: float) -> tuple[list[nn.Module], int]:

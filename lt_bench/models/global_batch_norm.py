@@ -34,7 +34,8 @@ class GlobalBatchNorm(_BatchNorm):
         output, mean, variance, count = _Normalised.apply(input, self.weight, self.bias, self.eps)
         if self.running_mean is not None and self.running_var is not None:
             with torch.no_grad():
-                self._follow(mean, variance * count / (count - 1))
+                # One value a channel has no unbiased variance: 0 is what it showed.
+                self._follow(mean, variance * count / (count - 1).clamp_min(1))
         normalised: Tensor = output
         return normalised
 

@@ -59,7 +59,7 @@ class CifarResNet(nn.Module):
             cosine classifier wants (Gidaris and Komodakis 2018).
 
     Raises:
-        LTBenchError: ``depth`` is not 6n + 2.
+        LTBenchError: ``depth`` is not 6n + 2, or ``width`` below 1.
     """
 
     def __init__(
@@ -68,6 +68,8 @@ class CifarResNet(nn.Module):
         super().__init__()
         if depth < 8 or (depth - 2) % 6:
             raise LTBenchError(f"cifar_resnet expects a depth of 6n + 2 (20, 32, 44, ...), got {depth}")
+        if width < 1:
+            raise LTBenchError(f"cifar_resnet's width is a whole number from 1, got {width!r}")
         blocks = (depth - 2) // 6
         self.feature_dim = 4 * width
         self.conv1 = nn.Conv2d(in_channels, width, 3, 1, 1, bias=False)

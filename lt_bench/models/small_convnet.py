@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from lt_bench.errors import LTBenchError
 from lt_bench.registry import MODELS
 
 
@@ -16,10 +17,15 @@ class SmallConvNet(nn.Module):
         width: channels of the first layer; the features have 4 * width dimensions.
         last_relu: the activation after the last layer; off where features shall have both signs, as a
             cosine classifier wants (Gidaris and Komodakis 2018).
+
+    Raises:
+        LTBenchError: ``width`` is below 1.
     """
 
     def __init__(self, in_channels: int = 1, width: int = 16, last_relu: bool = True) -> None:
         super().__init__()
+        if width < 1:
+            raise LTBenchError(f"small_convnet's width is a whole number from 1, got {width!r}")
         self.feature_dim = 4 * width
         layers: list[nn.Module] = []
         channels = in_channels

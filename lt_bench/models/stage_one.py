@@ -86,8 +86,8 @@ def build_backbone(cfg: dict[str, Any]) -> nn.Module:
     local = on_this_disk(cfg)
     try:
         backbone: nn.Module = MODELS.build(local)
-    except (AssertionError, AttributeError, KeyError) as error:
-        # What mmpretrain has to say of a depth or a stage that there is none of.
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        # What mmpretrain has to say of a depth or a stage that there is none of, and torch of a width.
         raise LTBenchError(f"model.backbone of type {cfg['type']!r} does not build: {error}") from error
     check_weights(backbone, local.get("init_cfg"))
     return backbone

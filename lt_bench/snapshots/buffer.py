@@ -114,11 +114,6 @@ class SnapshotBuffer:
         self._epoch_start = self._next = max(self._next, 1)
         return make_snapshot(epoch, self.features, self.counts)
 
-    def clear(self) -> None:
-        """Forget every feature."""
-        self._serial.fill_(_NEVER)
-        self._next = self._epoch_start = 0
-
     def state_dict(self) -> dict[str, Tensor]:
         """The epoch in flight, for a checkpoint in the middle of it; of all ranks, which all call this.
 

@@ -84,8 +84,9 @@ def test_identity_of_files_counts_paths_and_sizes(tmp_path: Path) -> None:
         root = tmp_path / folder
         root.mkdir(exist_ok=True)
         (root / "a.png").write_bytes(content)
-        files = ImageFiles(("a.png",), torch.tensor([0]), root)
-        return LongTailData("files", ("one",), files, None, files)
+        (root / "b.png").write_bytes(b"12")
+        files = ImageFiles(("a.png", "b.png"), torch.tensor([0, 1]), root)
+        return LongTailData("files", ("one", "two"), files, None, files)
 
     first = data("here", b"1234").identity
     assert data("there", b"1234").identity == first
@@ -103,9 +104,10 @@ def test_identity_of_files_counts_paths_and_sizes(tmp_path: Path) -> None:
         ([0, 1, 2], [0, -2], ("a", "b", "c"), "label -2 at position 1 of the test split of bad"),
         ([0, 2], [1], ("a", "b", "c"), r"no training sample of class 1 \('b'\); add one or remove"),
         ([0], [0], tuple("abcdefgh"), r"class 1 \('b'\), .* and 2 more"),
-        ([0], [], ("a",), "the test split of bad is empty"),
-        ([], [0], ("a",), "the train split of bad is empty"),
+        ([0, 1], [], ("a", "b"), "the test split of bad is empty"),
+        ([], [0], ("a", "b"), "the train split of bad is empty"),
         ([0], [0], (), "has no classes"),
+        ([0], [0], ("a",), "bad has one class, 'a'; give two or more"),
     ],
 )
 def test_refuses(train: list[int], test: list[int], classes: tuple[str, ...], told: str) -> None:

@@ -253,3 +253,10 @@ def test_strong_without_snapshots_says_what_to_do(short: Callable, launch: Calla
     assert launch(short("breadcrumb_weak", **keep_none)).records
     # Nor does strong, when it is named in the call that trains.
     assert launch(short("breadcrumb_strong", **keep_none), folder="together").records
+
+
+def test_a_classifier_that_would_see_no_epoch_is_told() -> None:
+    behind = method(variant="strong", newest="previous")
+    with pytest.raises(LTBenchError, match="trains nothing in the first epoch"):
+        behind.check(splits=("train", "test"), epochs=1)
+    behind.check(splits=("train", "test"), epochs=2)

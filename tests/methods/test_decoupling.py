@@ -91,6 +91,20 @@ def test_tau_norm_formula(tau: float) -> None:
             assert float(head(z)[i, j].detach()) == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.parametrize("tau", [0.0, 1.0, 1.2, 2.0])
+def test_a_row_of_zeros_stays_one(tau: float) -> None:
+    weight = draw(CLASSES, DIM)
+    weight[1] = 0
+    head = normalised_head(weight, tau)
+    assert torch.isfinite(head.weight).all() and not head.weight[1].any()
+
+
+@pytest.mark.parametrize("tau", [-1, 2.5, 60, math.nan, math.inf, True, "1"])
+def test_another_tau_is_told(tau: object) -> None:
+    with pytest.raises(LTBenchError, match="tau_norm's tau is"):
+        build("tau_norm", tau=tau)
+
+
 def test_all_taus_in_one_pass_equal_each_alone() -> None:
     data, weight = split(200, 3), draw(CLASSES, DIM) * torch.tensor([[3.0], [1.0], [0.5], [0.1]])
     taus = [float(t) for t in torch.linspace(0, 2, 21)]
@@ -222,6 +236,15 @@ def test_rate_follows_the_cosine_and_spends_no_epoch_at_0() -> None:
     rates = [recipe.rate(e) for e in range(1, 11)]
     assert rates[0] == 0.2 and rates[5] == pytest.approx(0.1) and rates[-1] > 0
     assert rates == sorted(rates, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("lr", math.nan), ("lr", math.inf), ("weight_decay", math.nan), ("momentum", -1), ("epochs", True)],
+)
+def test_a_recipe_of_no_use_is_told(key: str, value: object) -> None:
+    with pytest.raises(LTBenchError, match=f"the recipe's {key} is"):
+        HeadRecipe.of({key: value})
 
 
 def test_nan_loss_and_no_batch_are_told() -> None:

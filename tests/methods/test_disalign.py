@@ -28,7 +28,7 @@ def build(**options):
     return METHODS.build({"type": "disalign", "task": task, **options})
 
 
-@pytest.mark.parametrize("rho", [0.0, 0.5, 1.2, 40.0])
+@pytest.mark.parametrize("rho", [0.0, 0.5, 1.2, 10.0])
 def test_weights_follow_the_formula(rho: float) -> None:
     raw = [(1 / n) ** rho for n in COUNTS]
     expected = [4 * w / sum(raw) for w in raw]
@@ -150,6 +150,11 @@ def test_any_head_that_gives_logits_will_do() -> None:
 def test_bad_rho_is_told(rho: object) -> None:
     with pytest.raises(LTBenchError, match="rho is a finite number from 0"):
         build(rho=rho)
+
+
+def test_a_rho_that_leaves_a_class_no_weight_is_told() -> None:
+    with pytest.raises(LTBenchError, match="rho = 40 leaves a class no weight"):
+        generalised_weights(torch.tensor([90, 1]), 40.0)
 
 
 def test_a_class_without_images_is_told() -> None:

@@ -266,8 +266,9 @@ def test_what_cannot_be_is_told_before_training() -> None:
         build(fake_novel=2, novel_queries=5)
     with pytest.raises(LTBenchError, match="list of many, medium, few; got 'few'"):
         build(novel_groups="few")
-    with pytest.raises(LTBenchError, match="list of many, medium, few"):
-        build(novel_groups=["rare"])
+    for bad in (["rare"], [["few"]], [], 5):
+        with pytest.raises(LTBenchError, match="list of many, medium, few"):
+            build(novel_groups=bad)
     for bad in ({"exemplars": 0}, {"episodes": 1.5}, {"dropout": 1}, {"momentum": 0}, {"lr": -1}):
         with pytest.raises(LTBenchError, match=next(iter(bad))):
             build(**bad)

@@ -67,7 +67,7 @@ def test_gradient() -> None:
     assert torch.autograd.gradcheck(lambda z: mixed_cross_entropy(z, labels, partner, lam), logits)
 
 
-@pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
+@pytest.mark.parametrize("alpha", [0.05, 0.2, 1.0, 4.0])
 def test_coefficients_are_beta_distributed(alpha: float) -> None:
     torch.manual_seed(0)
     drawn = torch.stack([mixing_coefficient(alpha, CPU) for _ in range(4000)]).double()
@@ -76,10 +76,9 @@ def test_coefficients_are_beta_distributed(alpha: float) -> None:
     assert float(drawn.var()) == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.1)
 
 
-def test_coefficients_stay_finite_for_extreme_alpha() -> None:
-    for alpha in (1e-6, 1e6):
-        drawn = torch.stack([mixing_coefficient(alpha, CPU) for _ in range(200)])
-        assert torch.isfinite(drawn).all() and drawn.min() >= 0 and drawn.max() <= 1
+def test_a_huge_alpha_mixes_by_halves() -> None:
+    drawn = torch.stack([mixing_coefficient(1e6, CPU) for _ in range(200)])
+    torch.testing.assert_close(drawn, torch.full((200,), 0.5), atol=0.01, rtol=0)
 
 
 class Model:
@@ -139,9 +138,9 @@ def test_extreme_input_stays_finite() -> None:
         assert mix(logits.detach(), partner, lam).dtype == dtype
 
 
-@pytest.mark.parametrize("alpha", [0, -1.0, float("nan"), float("inf"), "1"])
+@pytest.mark.parametrize("alpha", [0, 1e-6, -1.0, float("nan"), float("inf"), "1"])
 def test_bad_alpha_is_told(alpha: object) -> None:
-    with pytest.raises(LTBenchError, match="alpha is a number above 0.*'plain'"):
+    with pytest.raises(LTBenchError, match="alpha is a number from 0.05.*'plain'"):
         build(alpha=alpha)
 
 

@@ -81,3 +81,19 @@ def test_precision_is_checked_and_features_are_float32() -> None:
     assert model.features(torch.randn(2, 1, 8, 8)).dtype == torch.float32
     weight = model.backbone.layers[3].weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    "cfg",
+    [
+        {"type": "cifar_resnet", "width": 0},
+        {"type": "cifar_resnet", "depth": "abc"},
+        {"type": "small_convnet", "width": -1},
+        {"type": "small_convnet", "width": "abc"},
+        {"type": "small_convnet", "in_channels": -1},
+    ],
+    ids=str,
+)
+def test_what_does_not_build_is_one_sentence(cfg: dict) -> None:
+    with pytest.raises(LTBenchError, match=f"{cfg['type']}"):
+        build_backbone(cfg)

@@ -9,9 +9,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+import torch._dynamo
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -113,6 +115,12 @@ def test_only_training_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shapes == []
     step(compiled.train(), images, batch()[1])
     assert shapes == [(12, 3, 16, 16)]
+
+
+def test_limits_go_by_the_names_that_this_torch_has() -> None:
+    assert all(hasattr(torch._dynamo.config, name) for name in compiled_module._limits(torch._dynamo.config))
+    older = compiled_module._limits(SimpleNamespace(cache_size_limit=8))
+    assert older == {"cache_size_limit": compiled_module.LIMIT, "fail_on_cache_limit_hit": True}
 
 
 @need_compiler

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from lt_bench.models.global_batch_norm import GlobalBatchNorm, with_global_batch_norm
@@ -85,6 +86,15 @@ def test_two_ranks_are_one_batch(ranks: list[dict], name: str) -> None:
     if norm.track_running_stats:
         norm.eval()
         torch.testing.assert_close(torch.cat([r[name]["eval"] for r in ranks]), norm(batches[0]).detach())
+
+
+def test_one_value_a_channel_leaves_finite_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dist, "get_world_size", lambda: 1)
+    monkeypatch.setattr(dist, "all_gather", lambda every, mine: every[0].copy_(mine))
+    norm = GlobalBatchNorm(3).train()
+    norm(torch.tensor([[1.0, 2.0, 3.0]]))
+    assert norm.running_mean.tolist() == pytest.approx([0.1, 0.2, 0.3])
+    assert norm.running_var.tolist() == pytest.approx([0.9, 0.9, 0.9])
 
 
 def test_conversion_keeps_tensors_names_and_mode() -> None:
