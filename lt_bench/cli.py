@@ -393,8 +393,8 @@ def _table(arguments: argparse.Namespace) -> None:
     records = read_records(arguments.records, missing_ok=True)
     for spec in specs:
         paths = write_table(spec, records, arguments.out, arguments.formats)
-        if len(specs) == 1 and "md" in arguments.formats:
-            print(paths[arguments.formats.index("md")].read_text())
+        if len(specs) == 1:
+            print(*(path.read_text() for path in paths if path.suffix == ".md"), end="")
         for path in paths:
             print(path)
 

@@ -212,6 +212,7 @@ def load_dataset(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
             raise LTBenchError(f"there is no dataset config {name!r}: {near_names(name, bases)}")
         path = bases[name]
     given = merged(read_config(path), options, path)
+    _import_beside([path], _imports(given.pop("custom_imports", None)))
     if not isinstance(given.get("dataset"), dict):
         raise LTBenchError(f"{path} has no 'dataset': {KEYS['dataset']}")
     check_arguments(DATASETS.get(given["dataset"].get("type")), given["dataset"], "dataset")

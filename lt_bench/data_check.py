@@ -30,6 +30,8 @@ from lt_bench.registry import DATASETS
 PUBLIC_SETS = {public.name: public for public in (IMAGENET_LT, PLACES_LT, INATURALIST2018)}
 # Examples of each kind that the printed table names; the JSON has all.
 FEW = 3
+# More than any list has; counts of so many are still held in memory.
+MOST_CLASSES = 10**7
 
 Place = str | os.PathLike[str] | None
 
@@ -101,8 +103,9 @@ def check_copy(
         inspect.signature(DATASETS.get(name)).bind(**given)
     except TypeError as error:
         raise LTBenchError(f"dataset {name!r}: {error}; give others with --cfg-options") from error
-    if not isinstance(given.get("num_classes"), int | None):
-        raise LTBenchError(f"num_classes is a whole number, got {given['num_classes']!r}")
+    classes = given.get("num_classes")
+    if classes is not None and (type(classes) is not int or not 1 <= classes < MOST_CLASSES):
+        raise LTBenchError(f"num_classes is a whole number from 1, got {classes!r}")
     if name == "image_list":
         files = {
             part: Path(str(given[part])).expanduser() for part in ("train", "val", "test") if given.get(part)
@@ -152,6 +155,10 @@ def _check_by_reading(name: str, given: dict[str, Any]) -> Report:
         data = DATASETS.build({"type": name, **given})
     except LTBenchError as error:
         return Report(name, root, {}, [Finding("unreadable", "", name, str(error))], looked)
+    except (TypeError, ValueError) as error:
+        raise LTBenchError(
+            f"dataset {name!r} does not take these options ({error}); correct --cfg-options"
+        ) from error
     return Report(name, root, {part: _whole(data, part) for part in data.splits()}, [], looked)
 
 

@@ -59,8 +59,11 @@ def score(
         The record (of kind ``external``) and its path, if it was entered.
 
     Raises:
-        LTBenchError: unknown dataset or convention, missing data, a file that does not fit.
+        LTBenchError: unknown dataset or convention, missing data, a file that does not fit, a negative
+            seed, or another label's record filed under the same name.
     """
+    if entry.seed is not None and entry.seed < 0:
+        raise LTBenchError(f"a seed is a whole number from 0, got {entry.seed}")
     config = load_dataset(dataset, options or {})
     data = build_data(config["dataset"])
     chosen = convention or config["convention"]
@@ -85,7 +88,13 @@ def score(
             "checkpoint": "not stated",
         },
         seed=entry.seed,
-        config={"dataset": portable_dataset(config["dataset"]), "convention": chosen},
+        # With label and backbone: two labels may be filed under one name, and are not one method.
+        config={
+            "dataset": portable_dataset(config["dataset"]),
+            "convention": chosen,
+            "label": entry.label,
+            "backbone": entry.backbone,
+        },
         selected={},
         stage1=None,
         scores=scores,

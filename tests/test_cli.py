@@ -195,6 +195,42 @@ def test_score(here: Path, capsys: pytest.CaptureFixture) -> None:
     )
 
 
+def test_score_keeps_two_labels_apart(here: Path, capsys: pytest.CaptureFixture) -> None:
+    from lt_bench.registry import DATASETS
+
+    np.savez("perfect.npz", predictions=DATASETS.build({"type": "digits_lt"}).test.labels.numpy())
+    entered = ["score", "perfect.npz", "--dataset", "digits_lt", "--label"]
+    assert main([*entered, "LDAM+cRT", "--seed", "0"]) == 0
+    assert main([*entered, "LDAM+cRT", "--seed", "0"]) == 0
+    assert "another run" in refused(capsys, main([*entered, "LDAM-cRT", "--seed", "0"]))
+    assert main([*entered, "LDAM-cRT", "--seed", "1"]) == 0
+    assert "config's label" in refused(capsys, main(["table", "digits_lt"]))
+    assert "from 0, got -3" in refused(capsys, main([*entered, "Ours", "--seed", "-3"]))
+
+
+def test_score_knows_a_dataset_of_ones_own(here: Path, capsys: pytest.CaptureFixture) -> None:
+    Path("own_digits.py").write_text(
+        "from lt_bench.data.digits import digits_lt\n"
+        "from lt_bench.registry import DATASETS\n"
+        "@DATASETS.register_module('own_digits')\n"
+        "def own_digits():\n"
+        "    return digits_lt()\n"
+    )
+    Path("own.py").write_text(
+        "custom_imports = dict(imports=['own_digits'])\n"
+        "dataset = dict(type='own_digits')\n"
+        "convention = 'strict'\n"
+    )
+    np.savez("any.npz", predictions=np.zeros(1000, dtype=int))
+    # The builder was found: what is wrong is the number of rows.
+    assert "has 1000 rows" in refused(capsys, main(["score", "any.npz", "--dataset", "own.py"]))
+
+
+def test_a_format_named_twice(here: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["table", "table1", "--formats", "csv", "csv", "md"]) == 0
+    assert "| Method" in capsys.readouterr().out
+
+
 def test_a_method_in_one_outside_file(here: Path, capsys: pytest.CaptureFixture) -> None:
     (here / "half_step.py").write_text(
         "import torch.nn.functional as F\n"

@@ -73,7 +73,7 @@ def test_image_list_image_by_image(tmp_path: Path) -> None:
     (root / "train" / "n01484850" / "n01484850_4.JPEG").write_bytes(b"")
     assert check_copy("image_list", root, options=files).faults == {"truncated": 1}
     assert check_copy("image_list", root, options={**files, "val": "gone.txt"}).faults["missing list"] == 1
-    with pytest.raises(LTBenchError, match="num_classes is a whole number, got 'many'"):
+    with pytest.raises(LTBenchError, match="num_classes is a whole number from 1, got 'many'"):
         check_copy("image_list", root, options={**files, "num_classes": "many"})
     with pytest.raises(LTBenchError, match="missing a required argument: 'train'"):
         check_copy("image_list", root)
@@ -90,6 +90,13 @@ def test_other_sets_are_checked_by_reading_them(tmp_path: Path) -> None:
         check_copy("digits_lt", tmp_path)
     with pytest.raises(LTBenchError, match="has no public lists; leave out --lists"):
         check_copy("digits_lt", lists=tmp_path)
+    for wrong in ({"imbalance_factor": "abc"}, {"largest": "x"}):
+        with pytest.raises(LTBenchError, match="'digits_lt'"):
+            check_copy("digits_lt", options=wrong)
+    for classes in (-1, 10**12, True, "9"):
+        lists = {"train": "a.txt", "test": "b.txt", "num_classes": classes}
+        with pytest.raises(LTBenchError, match="num_classes is a whole number from 1"):
+            check_copy("image_list", tmp_path, options=lists)
     with pytest.raises(LTBenchError, match="unknown dataset 'imagenet'"):
         check_copy("imagenet")
     with pytest.raises(LTBenchError, match="takes no --cfg-options; got train"):

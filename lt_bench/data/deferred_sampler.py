@@ -60,6 +60,10 @@ class DeferredSampler(EpochSampler):
                 raise LTBenchError(f"deferred: {name} is a sampler's dict with a 'type', got {cfg!r}")
         self.first = build_sampler(given["first"], labels, **common)
         self.then = build_sampler(given["then"], labels, **common)
+        if not self.first.batch_size == self.then.batch_size == self.batch_size:
+            raise LTBenchError(
+                "deferred: a sampler of pairs (bilateral) has batches of its own kind; use it alone"
+            )
         if self.first.draws != self.then.draws:
             raise LTBenchError(
                 f"deferred: both samplers draw the same number of images an epoch, got {self.first.draws} "

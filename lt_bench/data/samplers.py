@@ -269,7 +269,7 @@ class ClassAwareSampler(EpochSampler):
 
         All shuffles that a class's draws ``first_draw`` to ``last_draw`` touch lie side by side
         in one array, which one sort shuffles within its (class, cycle) groups: no loop over
-        classes, and at most M + 2N entries.
+        classes, and at most M + 2 C per_visit + 2N entries.
         """
         first_cycle = first_draw // self.counts
         lengths = (last_draw // self.counts - first_cycle + 1) * self.counts

@@ -8,8 +8,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +17,7 @@ import torch
 from torch import Tensor
 
 from lt_bench.errors import LTBenchError
+from lt_bench.files import NPZ_ERRORS
 
 
 @dataclass(frozen=True)
@@ -75,16 +74,15 @@ def _from_npz(file: Path) -> np.ndarray:
                     f"(n,), got {sorted(archive.files)}"
                 )
             values = archive[names[0]]
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except NPZ_ERRORS as error:
         raise LTBenchError(
             f"{file} cannot be read as .npz: {error}; save it again with numpy.savez"
         ) from error
     dimensions = {"logits": 2, "predictions": 1}[names[0]]
-    if values.ndim != dimensions or values.dtype.kind not in "iuf":
-        raise LTBenchError(
-            f"{file}: {names[0]!r} must be numbers of {dimensions} dimensions, got {values.dtype} "
-            f"of shape {values.shape}"
-        )
+    # A member without NumPy's header comes as bytes.
+    got = f"{values.dtype} of shape {values.shape}" if isinstance(values, np.ndarray) else "no array"
+    if got == "no array" or values.ndim != dimensions or values.dtype.kind not in "iuf":
+        raise LTBenchError(f"{file}: {names[0]!r} must be numbers of {dimensions} dimensions, got {got}")
     return values
 
 
@@ -97,6 +95,12 @@ def _from_csv(file: Path, num_samples: int, num_classes: int) -> np.ndarray:
     for name in table.columns:
         if table[name].dtype.kind not in "iuf":
             raise LTBenchError(f"{file}: column {name!r} must hold numbers only")
+    # pandas takes fields that the header does not name for row labels.
+    if not isinstance(table.index, pd.RangeIndex):
+        raise LTBenchError(
+            f"{file}: its lines have more fields than its header names; name every column, such as "
+            "'index,prediction'"
+        )
     if "index" in table.columns:
         table = _in_order(file, table, num_samples)
     if list(table.columns) == ["prediction"]:
@@ -137,14 +141,16 @@ def _in_order(file: Path, table: pd.DataFrame, num_samples: int) -> pd.DataFrame
 def _checked_logits(file: Path, values: np.ndarray, num_classes: int) -> Predictions:
     if values.shape[1] != num_classes:
         raise LTBenchError(f"{file} has logits of {values.shape[1]} classes, the dataset has {num_classes}")
+    # Half precision and small integers are widened; what is wide already keeps every digit it can.
+    dtype = np.float64 if values.dtype.itemsize >= 8 else np.float32
+    with np.errstate(over="ignore"):
+        values = np.ascontiguousarray(values, dtype=dtype)
     broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if len(broken):
         raise LTBenchError(
             f"{file}: the logits of {len(broken)} rows are NaN or infinite (first: row {broken[0]})"
         )
-    # Half precision and integers are widened; what is wide already keeps every digit.
-    dtype = np.float64 if values.dtype.itemsize == 8 else np.float32
-    logits = torch.from_numpy(np.ascontiguousarray(values, dtype=dtype))
+    logits = torch.from_numpy(values)
     return Predictions(logits.argmax(1), logits)
 
 

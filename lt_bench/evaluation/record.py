@@ -265,7 +265,7 @@ def read_record(path: str | os.PathLike[str]) -> RunRecord:
         raise LTBenchError(
             f"{where} cannot be used: {error}; restore the file, or delete it and run again"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         state = "it is empty" if not text.strip() else "it is not JSON, or was cut off"
         at = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
         raise LTBenchError(

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from datetime import datetime
@@ -25,6 +24,8 @@ SPLITS = ("train", "val", "test")
 TOLERANCE = 1e-6
 # Seconds that the parts of a stage may differ from the stage by rounding.
 SECONDS_TOLERANCE = 0.01
+# More than any run takes, and small enough to be reckoned with.
+MOST_SECONDS = 1e12
 
 NAME = re.compile(r"[A-Za-z0-9][\w.+=-]*(/[A-Za-z0-9][\w.+=-]*)*", re.ASCII)
 
@@ -185,7 +186,7 @@ def _meaning_faults(content: dict[str, Any]) -> Iterator[str]:
     timed |= {f"stage_parts.{stage}": parts[stage] for stage in ("stage1", "stage2") if parts.get(stage)}
     for field, times in timed.items():
         for name, seconds in times.items():
-            if not _has_type(seconds, (float,)) or not math.isfinite(seconds) or seconds < 0:
+            if not _has_type(seconds, (float,)) or not 0 <= seconds < MOST_SECONDS:
                 yield f"field '{field}.{name}' must be 0 or more seconds, got {seconds!r:.60}"
     yield from _part_faults(content["stage_seconds"], parts)
     try:
@@ -195,7 +196,10 @@ def _meaning_faults(content: dict[str, Any]) -> Iterator[str]:
     if moment is None or moment.tzinfo is None:
         yield f"field 'created' must be an ISO 8601 time with its zone, got {content['created']!r}"
     counts = dataset["counts"]
-    if not all(_has_type(count, (int,)) and count >= 0 for count in counts):
+    for key, value in content["environment"].items():
+        if isinstance(value, (dict, list)):
+            yield f"field 'environment.{key}' must be a string, a number or null, got {value!r:.60}"
+    if not all(_has_type(count, (int,)) and 0 <= count < 2**63 for count in counts):
         yield "field 'dataset.counts' must hold integers of 0 or more"
     if not len(counts) == dataset["num_classes"] > 0:
         yield (f"field 'dataset.counts' has {len(counts)} entries for {dataset['num_classes']} classes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
@@ -142,6 +143,8 @@ def figure_4(asked: Asked) -> Made:
 def figure_5b(asked: Asked) -> Made:
     """Hard examples, see :mod:`lt_bench.figures.hard_examples`."""
     threshold = HARD_LOSS if asked.hard_loss is None else asked.hard_loss
+    if not 0 <= threshold < math.inf:
+        raise LTBenchError(f"--hard-loss is a loss in nats from 0, got {threshold}")
     with _stage(asked) as (job, representation):
         classifier = job.experiment.config["method"]["classifier"]
         counts = hard_examples(representation, classifier, tuple(job.stage.data.splits()), threshold)

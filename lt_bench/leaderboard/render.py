@@ -102,6 +102,11 @@ def _published_cells(row: TableRow, metrics: Sequence[str]) -> list[str]:
     return [repr(values[metric]) if metric in values else "" for metric in metrics]
 
 
+def _in_cell(text: str) -> str:
+    """Text for a cell of Markdown: on one line, its bars escaped."""
+    return " ".join(text.splitlines()).replace("|", r"\|")
+
+
 def to_markdown(table: Table) -> str:
     """GitHub-flavoured Markdown: one table a section, its notes as a list below it."""
     metrics = table.spec.metrics
@@ -126,12 +131,12 @@ def to_markdown(table: Table) -> str:
             ]
             for row in section.rows
         ]
-        escaped = [[cell.replace("|", r"\|") for cell in line] for line in cells]
+        escaped = [[_in_cell(cell) for cell in line] for line in [header, *cells]]
         parts.append(f"## {section.spec.title}")
         parts.append(
             tabulate(
-                escaped,
-                headers=header,
+                escaped[1:],
+                headers=escaped[0],
                 tablefmt="pipe",
                 disable_numparse=True,
                 colalign=["left"] + ["right"] * (len(header) - 1),
@@ -262,6 +267,31 @@ def to_json(table: Table) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+_GREEK = {
+    "α": r"$\alpha$",
+    "β": r"$\beta$",
+    "γ": r"$\gamma$",
+    "δ": r"$\delta$",
+    "ε": r"$\epsilon$",
+    "ζ": r"$\zeta$",
+    "η": r"$\eta$",
+    "θ": r"$\theta$",
+    "ι": r"$\iota$",
+    "κ": r"$\kappa$",
+    "λ": r"$\lambda$",
+    "μ": r"$\mu$",
+    "ν": r"$\nu$",
+    "ξ": r"$\xi$",
+    "π": r"$\pi$",
+    "ρ": r"$\rho$",
+    "σ": r"$\sigma$",
+    "τ": r"$\tau$",
+    "υ": r"$\upsilon$",
+    "φ": r"$\phi$",
+    "χ": r"$\chi$",
+    "ψ": r"$\psi$",
+    "ω": r"$\omega$",
+}
 _TEX: Mapping[int, str] = str.maketrans(
     {
         "\\": r"\textbackslash{}",
@@ -277,7 +307,7 @@ _TEX: Mapping[int, str] = str.maketrans(
         "<": r"$<$",
         ">": r"$>$",
         "±": r"$\pm$",
-        "τ": r"$\tau$",
+        **_GREEK,
         "†": r"$^\dagger$",
         "|": r"\textbar{}",
         "–": "--",

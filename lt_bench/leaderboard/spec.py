@@ -148,6 +148,8 @@ def load_spec(name: str | os.PathLike[str]) -> TableSpec:
         raise LTBenchError(
             f"the table specification {where} is not JSON: {error.msg} in line {error.lineno}"
         ) from error
+    except (ValueError, RecursionError) as error:
+        raise LTBenchError(f"the table specification {where} is no JSON to be read: {error}") from error
     except LTBenchError as error:
         raise LTBenchError(f"the table specification {where} cannot be used: {error}") from error
 
@@ -250,7 +252,7 @@ def _parse_published(row: Mapping[str, Any], section: Mapping[str, Any], where: 
 
 def _check_metrics(names: Any, where: str) -> None:
     for name in names:
-        if name not in HEADINGS:
+        if not isinstance(name, str) or name not in HEADINGS:
             raise LTBenchError(f"{where}: unknown metric {name!r}: {near_names(str(name), HEADINGS)}")
 
 

@@ -93,6 +93,7 @@ def test_two_samplers_of_full_batches_are_one_of_full_batches() -> None:
     ("options", "told"),
     [
         ({"then": {"type": "class_aware"}}, r"71 of first \(instance\) and 64 of then \(class_aware\)"),
+        ({"first": {"type": "bilateral"}, "then": {"type": "bilateral"}}, "a sampler of pairs"),
         ({"fraction": 160}, "in 0 to 1"),
         ({"fraction": None}, "in 0 to 1"),
         ({"first": "instance"}, "first is a sampler's dict with a 'type', got 'instance'"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import zipfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -75,6 +78,8 @@ def test_logit_columns_are_placed_by_name(tmp_path):
         (["index,prediction", "0,1", "1,0", "4,2", "3,1"], r"index 4 lies outside of 0\.\.3"),
         (["index,prediction", "0,1", "1,0", ",2", "3,1"], "'index' must hold integers"),
         (["prediction", "1,2", "1,2,3"], "cannot be read as CSV"),
+        (["prediction", "3,1", "2,0", "0,2", "1,1"], "more fields than its header names"),
+        (["0,1,2", *["9,1,2,3"] * 4], "more fields than its header names"),
         ([""], "cannot be read as CSV"),
     ],
 )
@@ -95,6 +100,7 @@ def test_faults_of_csv(tmp_path, lines, message):
         ({"predictions": np.array(["a"] * 4)}, "'predictions' must be numbers"),
         ({"predictions": np.array([0, 1, 2, 3])}, "row 3 is 3, expected"),
         ({"logits": np.array([[np.nan] * 3] * 4)}, "4 rows are NaN"),
+        ({"logits": np.array([["1e1000"] * 3] * 4).astype(np.longdouble)}, "4 rows are NaN or infinite"),
     ],
 )
 def test_faults_of_npz(tmp_path, arrays, message):
@@ -106,6 +112,42 @@ def test_pickles_are_not_loaded(tmp_path):
     path = npz(tmp_path, predictions=np.array([{"a": 1}], dtype=object))
     with pytest.raises(LTBenchError, match="allow_pickle=False"):
         read_predictions(path, 1, 3)
+
+
+def archive(path: Path, member: bytes, compression: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as file:
+        file.writestr("predictions.npy", member)
+    return path
+
+
+def header(text: str) -> bytes:
+    padded = text.ljust(118) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded.encode()
+
+
+def test_damaged_archives_are_refused(tmp_path):
+    sound = npz(tmp_path, predictions=np.array(CLASSES)).read_bytes()
+    files = {
+        "raw": archive(tmp_path / "raw.npz", b"no array"),
+        "huge": archive(
+            tmp_path / "huge.npz",
+            header("{'descr': '<i8', 'fortran_order': False, 'shape': (10000000000000,), }"),
+        ),
+        "unclosed": archive(tmp_path / "unclosed.npz", header("{'descr': '<i8', 'shape': (4,")),
+        "lzma": archive(tmp_path / "lzma.npz", bytes(range(256)) * 40, zipfile.ZIP_LZMA),
+        "encrypted": tmp_path / "encrypted.npz",
+    }
+    content = bytearray(files["lzma"].read_bytes())
+    content[80:200] = bytes(120)
+    files["lzma"].write_bytes(content)
+    # The flag of an encrypted member, in its own header and in the directory.
+    locked = bytearray(sound)
+    for mark, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        locked[locked.index(mark) + at] |= 1
+    files["encrypted"].write_bytes(locked)
+    for file in files.values():
+        with pytest.raises(LTBenchError, match="cannot be read as .npz|no array"):
+            read_predictions(file, 4, 3)
 
 
 def test_truncated_and_missing_and_other_files_are_refused(tmp_path):

@@ -204,6 +204,9 @@ def test_names_that_leave_the_folder_are_refused(name):
         ({"created": "yesterday"}, "field 'created' must be an ISO 8601 time"),
         ({"created": "2026-01-31T09:30:00"}, "field 'created' must be an ISO 8601 time with its"),
         ({"stage_seconds": {"stage1": -1}}, r"'stage_seconds\.stage1' must be 0 or more"),
+        ({"stage_seconds": {"stage1": 10**400}}, r"'stage_seconds\.stage1' must be 0 or more"),
+        ({"environment": {"threads": [1, 2]}}, r"'environment\.threads' must be a string, a number or null"),
+        ({"dataset__counts": [10**30, 0, 0, 0, 0, 0]}, "'dataset.counts' must hold integers"),
         ({"stage_parts__stage1": {"data": -1}}, r"'stage_parts\.stage1\.data' must be 0 or more"),
         ({"stage_parts__stage2": {"data": "1"}}, r"'stage_parts\.stage2\.data' must be 0 or more"),
         (
@@ -241,6 +244,13 @@ def test_each_fault_is_one_sentence_that_names_the_field(record, values, message
     assert sentence.startswith("the run record x.json cannot be used: ")
     assert sentence.endswith("; restore the file, or delete it and run again")
     assert "\n" not in sentence
+
+
+def test_a_record_too_deep_to_be_read_is_refused(tmp_path):
+    path = tmp_path / "seed_0.json"
+    path.write_text("[" * 100_000)
+    with pytest.raises(LTBenchError, match="it is not JSON, or was cut off"):
+        read_record(path)
 
 
 @pytest.mark.parametrize("name", OPTIONAL)

@@ -32,6 +32,12 @@ def test_every_record_is_of_a_run() -> None:
         assert record.code["commit"], f"{record.name} seed {record.seed} was not run from a commit"
 
 
+def test_latex_is_ascii() -> None:
+    """What is not, LaTeX takes only with packages that a board does not ask for."""
+    for path in BOARDS.glob("*.tex"):
+        assert path.read_text(encoding="utf-8").isascii(), path.name
+
+
 def test_digits_board_is_whole() -> None:
     seeds: dict[str, set[int | None]] = {}
     for record in read_records(BOARDS / "records"):

@@ -90,6 +90,18 @@ def test_markdown(table):
     assert render(table, "md") == MARKDOWN.lstrip("\n")
 
 
+@pytest.mark.parametrize("label", ["A|B", "A\nB", "A\r\n|B"])
+def test_no_label_breaks_a_markdown_table(make_record, toy_spec, label):
+    rows = (dataclasses.replace(toy_spec.sections[0].rows[0], label=label), *toy_spec.sections[0].rows[1:])
+    section = dataclasses.replace(toy_spec.sections[0], rows=rows, reference=rows[0].config)
+    spec = dataclasses.replace(toy_spec, sections=(section,))
+    records = [make_record(seed=seed) for seed in (0, 1)]
+    rendered = render(build_table(spec, records), "md").split("\n\n")[2]
+    lines = rendered.split("\n")
+    assert len(lines) == 2 + len(rows)
+    assert len({line.replace(r"\|", "").count("|") for line in lines}) == 1
+
+
 def test_latex(table):
     assert render(table, "tex") == LATEX.lstrip("\n")
 

@@ -137,6 +137,10 @@ def test_unreadable_specifications_are_refused(tmp_path):
     path.write_text('{"name": ')
     with pytest.raises(LTBenchError, match="is not JSON"):
         load_spec(path)
+    for text in ("[" * 100_000, '{"name": ' + "9" * 5001 + "}"):
+        path.write_text(text)
+        with pytest.raises(LTBenchError, match="is no JSON to be read"):
+            load_spec(path)
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(LTBenchError, match="not UTF-8"):
         load_spec(path)
@@ -151,6 +155,7 @@ def test_unreadable_specifications_are_refused(tmp_path):
         (["name"], "a/b", "plain file name"),
         (["metrics"], ["overal"], "unknown metric 'overal': did you mean 'overall'"),
         (["metrics"], [], "at least one of its 'metrics'"),
+        (["metrics"], [["overall"]], "unknown metric"),
         (["colour"], 1, "unknown key 'colour'"),
         (["elsewhere"], ["tabel1"], "elsewhere: unknown table 'tabel1': did you mean 'table1'"),
         (["sections", 0], 3, "a section must be a JSON object"),

@@ -6,8 +6,6 @@ Optional keys are ``val_images``, ``val_labels`` and ``classes`` (names). The sh
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ import numpy as np
 from lt_bench.data.sources.arrays import ArraySource
 from lt_bench.data.sources.source import Sources
 from lt_bench.errors import LTBenchError
+from lt_bench.files import NPZ_ERRORS
 
 KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 VAL_KEYS = ("val_images", "val_labels")
@@ -41,7 +40,7 @@ def read_npz(file: Path) -> Sources:
     try:
         with np.load(file, allow_pickle=False) as archive:
             held = {key: archive[key] for key in archive.files}
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except NPZ_ERRORS as error:
         reason = " ".join(str(error).split())[:160]
         raise LTBenchError(
             f"{file} is no readable npz archive of plain arrays ({reason}); "
@@ -54,6 +53,8 @@ def read_npz(file: Path) -> Sources:
             f"{file} lacks {', '.join(missing)}: expected {', '.join(KEYS)} and perhaps "
             f"val_images, val_labels and classes, got {', '.join(held) or 'nothing'}"
         )
+    if "classes" in held and held["classes"].ndim != 1:
+        raise LTBenchError(f"{file}: classes must be a vector of names, got shape {held['classes'].shape}")
     classes = tuple(map(str, held["classes"].tolist())) if "classes" in held else None
 
     def split(part: str) -> ArraySource:
