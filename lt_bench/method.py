@@ -84,11 +84,14 @@ class Representation(nn.Module, Method, ABC):
         capture: ``"training_forward"`` where stage 1's head sees the feature of every image of the batch,
             in the batch's order and of the images themselves, once a step; ``"epoch_end"`` where it sees
             mixtures, several views or pairs of batches, so that snapshots need a pass of their own.
+        learns_from_validation: whether :meth:`learn_from` or :meth:`end_epoch` looks at validation images,
+            which it is given only then; they are a part of stage 1's identity.
     """
 
     seam = "representation"
     sampler: dict[str, Any] = {"type": "instance"}
     capture: ClassVar[str] = "training_forward"
+    learns_from_validation: ClassVar[bool] = False
 
     def __init__(self, task: Task) -> None:
         nn.Module.__init__(self)
@@ -143,8 +146,8 @@ class Representation(nn.Module, Method, ABC):
         Args:
             teachers: their finished models by name, on the device, in eval mode, without gradient. They
                 are not to become submodules, or they would be trained and saved again.
-            batches: images of the splits ``"train"`` and, where there is one, ``"val"``, in order, not
-                augmented.
+            batches: images of the split ``"train"`` and, with ``learns_from_validation`` and where there is
+                one, ``"val"``, in order, not augmented.
         """
         del teachers, batches
 
@@ -153,7 +156,8 @@ class Representation(nn.Module, Method, ABC):
 
         Args:
             model: the model of stage 1.
-            validation: images of the validation split in order, read only if iterated; None without one.
+            validation: images of the validation split in order, read only if iterated; None without one, and
+                without ``learns_from_validation``.
         """
         del model, validation
 

@@ -39,7 +39,7 @@ Choices where the paper leaves one, and departures:
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -174,6 +174,7 @@ class LFME(Representation):
         LTBenchError: a number out of its range, or an unknown convention.
     """
 
+    learns_from_validation: ClassVar[bool] = True
     group_of: Tensor
     weights: Tensor
     instance: Tensor

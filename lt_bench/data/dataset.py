@@ -87,6 +87,11 @@ class LongTailData:
         return _digest(self.num_classes, {"train": self.train})
 
     @cached_property
+    def val_identity(self) -> str:
+        """Hex sha256 of the validation split alone, for a stage 1 that learns from it."""
+        return _digest(self.num_classes, {} if self.val is None else {"val": self.val})
+
+    @cached_property
     def identity(self) -> str:
         """Hex sha256 of the content of all splits.
 

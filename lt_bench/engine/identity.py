@@ -11,7 +11,25 @@ from __future__ import annotations
 from typing import Any
 
 from lt_bench.config import digest
+from lt_bench.data.dataset import LongTailData
 from lt_bench.models.pretrained import by_content
+from lt_bench.registry import METHODS
+
+
+def data_of_stage1(config: dict[str, Any], data: LongTailData) -> str:
+    """Of the data what decides stage 1: the training split, and what else its representation learns from.
+
+    Args:
+        config: see :func:`lt_bench.config.resolve`.
+        data: the dataset.
+
+    Returns:
+        Hex sha256.
+    """
+    if not METHODS.get(config["method"]["representation"]["type"]).learns_from_validation:
+        return data.train_identity
+    # Validation images are seen through the transforms of evaluation.
+    return digest([data.train_identity, data.val_identity, config["test_transforms"]])
 
 
 def stage1_identity(config: dict[str, Any], data_identity: str, seed: int) -> str:
@@ -19,7 +37,7 @@ def stage1_identity(config: dict[str, Any], data_identity: str, seed: int) -> st
 
     Args:
         config: see :func:`lt_bench.config.resolve`.
-        data_identity: hex sha256 of the training split's content.
+        data_identity: see :func:`data_of_stage1`.
         seed: the run's seed.
 
     Returns:

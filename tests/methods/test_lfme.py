@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from lt_bench.data.batch import Batch
 from lt_bench.errors import LTBenchError
 from lt_bench.registry import METHODS
+from lt_bench.run import Settings, jobs_of
 from lt_bench.task import Task
 from methods.lfme import group_accuracy, group_distillation, group_weight, instance_weights
 
@@ -238,3 +239,29 @@ def test_experts_are_trained_once_and_shared(short: Callable, launch: Callable, 
     launch(short("lfme", **{**options, "method.representation.temperature": 3.0}), force=True)
     assert len(list(tmp_path.glob("here/work/stage1/*/stage1.json"))) == 5
     assert [path.stat().st_mtime_ns for path in stages] == before
+
+
+def test_a_damaged_expert_is_mended(short: Callable, launch: Callable, tmp_path) -> None:
+    experiment = short("lfme", **{"stage1.epochs": 2, "dataset.imbalance_factor": 20})
+    whole = launch(experiment).records[0][1]
+    expert = next(p.parent for p in tmp_path.glob("here/work/stage1/*/epoch_3.pth"))
+    (student,) = (f for f in tmp_path.glob("here/work/stage1/*") if not (f / "epoch_3.pth").exists())
+    (tmp_path / "here/records/digits_lt/lfme/seed_0.json").unlink()
+    (expert / "epoch_3.pth").unlink()
+    (student / "stage1.json").unlink()
+    for saved in student.glob("epoch_*.pth"):
+        saved.unlink()
+    with pytest.raises(LTBenchError, match="epoch_3.pth is missing"):
+        launch(experiment)
+    assert launch(experiment, force=True).records[0][1].scores == whole.scores
+
+
+def test_validation_decides_its_weights_and_its_identity(short: Callable, launch: Callable, tmp_path) -> None:
+    assert METHODS.get("lfme").learns_from_validation and not METHODS.get("plain").learns_from_validation
+    found = {}
+    for stem in ("lfme", "plain"):
+        for options in ({}, {"dataset.val_per_class": 5}, {"test_transforms.0.mean": [0.0]}):
+            experiment = short(stem, **options)
+            (job,) = jobs_of([experiment], [0], Settings(tmp_path, tmp_path))
+            found.setdefault(stem, set()).add(job.stage.identity)
+    assert len(found["lfme"]) == 3 and len(found["plain"]) == 1
