@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lt_bench.errors import LTBenchError
+
 
 @dataclass(frozen=True)
 class LoaderPlace:
@@ -21,8 +23,18 @@ class LoaderPlace:
     drawn: Tensor | None = None
 
     def seed(self, generator: torch.Generator, seed: int) -> None:
-        """Bring ``generator`` to this place: to the state of then, or to ``seed`` where there is none."""
+        """Bring ``generator`` to this place: to the state of then, or to ``seed`` where there is none.
+
+        Raises:
+            LTBenchError: the state is of a generator of another kind of device.
+        """
         if self.drawn is None:
             generator.manual_seed(seed)
-        else:
-            generator.set_state(self.drawn.cpu())
+            return
+        if len(self.drawn) != len(generator.get_state()):
+            raise LTBenchError(
+                "the checkpoint was made in the middle of an epoch on another kind of device than "
+                f"{generator.device.type}, which cannot go on with its draws; resume with the --device of "
+                "before, or delete the preempted_*.pth to go on from the last whole epoch"
+            )
+        generator.set_state(self.drawn.cpu())

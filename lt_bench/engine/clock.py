@@ -86,6 +86,16 @@ class StageClock(Hook):
         if outputs is not None:
             self.memory.read()
 
+    def after_val_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Any = None,
+    ) -> None:
+        """MMEngine's log of a validation resets the device's peak too."""
+        self.memory.read()
+
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Note time and memory so far."""
         checkpoint["meta"]["stage_parts"] = self.parts.seconds()

@@ -6,6 +6,7 @@ without a GPU; where there is none, the gloo group is made here and the runner f
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 from collections.abc import Iterator
@@ -90,6 +91,9 @@ def start(launcher: str, timeout: float = TIMEOUT) -> None:
         )
     try:
         if gpus:
+            # MMEngine would have loaders spawn their workers; everywhere else they are forked.
+            if multiprocessing.get_start_method(allow_none=True) is None:
+                multiprocessing.set_start_method("fork")
             init_dist(launcher, backend="nccl", timeout=timeout)
         else:
             torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=timeout))

@@ -6,7 +6,6 @@ backbone's forward is all but all of what they cost.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 
@@ -28,13 +27,15 @@ class FeatureCache:
     """Epochs of feature batches by key.
 
     Args:
+        spent: seconds that making batches has taken so far; may wait for the device.
         most_bytes: the most that is kept.
 
     Attributes:
         spared: seconds that making took of what was given again, in all.
     """
 
-    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, spent: Callable[[], float], most_bytes: int = MOST_BYTES) -> None:
+        self.spent = spent
         self.most_bytes = most_bytes
         self.spared = 0.0
         self._kept: dict[Hashable, _Kept] = {}
@@ -50,13 +51,8 @@ class FeatureCache:
             yield from self._kept[key].batches
             return
         batches: list[FeatureBatch] = []
-        size, seconds, source = 0, 0.0, make()
-        while True:
-            started = time.perf_counter()
-            batch = next(source, None)
-            seconds += time.perf_counter() - started
-            if batch is None:
-                break
+        size, before = 0, self.spent()
+        for batch in make():
             size += sum(part.numel() * part.element_size() for part in batch)
             if self._bytes + size <= self.most_bytes:
                 batches.append(batch)
@@ -64,5 +60,5 @@ class FeatureCache:
                 batches.clear()
             yield batch
         if self._bytes + size <= self.most_bytes:
-            self._kept[key] = _Kept(batches, seconds)
+            self._kept[key] = _Kept(batches, self.spent() - before)
             self._bytes += size

@@ -2,7 +2,8 @@
 
 MMEngine's own epoch loop turns every loss into a Python number in every step, which makes the host wait
 for the device. Here the loss is summed on the device and read once per logging interval. (With
-``stage1.clip_grad`` MMEngine's optimiser wrapper reads the gradient's norm in every step all the same.)
+``stage1.clip_grad`` MMEngine's optimiser wrapper reads the gradient's norm in every step all the same, and on
+several GPUs global batch norm waits in every layer.)
 
 On several ranks a rank's loss counts by its share of the global batch (:mod:`lt_bench.data.share`), and the
 loss that is read is the global one. A process that is told to end (:mod:`lt_bench.engine.preemption`) saves

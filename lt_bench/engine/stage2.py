@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -61,16 +60,21 @@ class FrozenRepresentation(TrainedRepresentation):
         # Where the time goes, and what making each split's features took of it.
         self.parts = PartTimes(self.device)
         self.seconds: dict[str, float] = {}
-        self.cache = FeatureCache()
+        self.cache = FeatureCache(self._making)
 
     def features(self, split: str) -> Features | None:
         """See the base class."""
         if split not in self._features:
-            started = time.perf_counter()
+            before = self.parts.seconds().get("features", 0.0)
             with self.parts.part("features"):
                 self._features[split] = self.features_by(self.model, split)
-            self.seconds[split] = time.perf_counter() - started
+            self.seconds[split] = self.parts.seconds()["features"] - before
         return self._features[split]
+
+    def _making(self) -> float:
+        """Seconds that making features of augmented images has taken so far."""
+        parts = self.parts.seconds()
+        return parts.get("data", 0.0) + parts.get("forward", 0.0)
 
     @torch.no_grad()
     def features_by(self, model: ImageFeatures, split: str) -> Features | None:

@@ -37,14 +37,15 @@ def binned_calibration_error(confidence: Tensor, correct: Tensor, bins: int = 15
             "the calibration error needs at least one bin and one confidence for each of n > 0 "
             f"predictions, got {bins} bins, {tuple(confidence.shape)} and {tuple(correct.shape)}"
         )
-    confidence = confidence.double()
+    # On the CPU the sums below run in one order; a number is read back in any case.
+    confidence, correct = confidence.double().cpu(), correct.cpu()
     # A softmax in float32 may exceed 1 by its rounding; NaN fails both comparisons.
     if not bool(((confidence >= 0) & (confidence <= 1 + 1e-5)).all()):
         raise LTBenchError("a confidence must lie in [0, 1]; are the logits finite?")
-    inner_edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)[1:-1].to(confidence.device)
+    inner_edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)[1:-1]
     index = torch.bucketize(confidence, inner_edges)  # edge[i-1] < confidence <= edge[i]
     # |B_m| · |acc − conf| is the absolute value of the sum over the bin of (correct − confidence).
-    gap = torch.zeros(bins, dtype=torch.float64, device=confidence.device)
+    gap = torch.zeros(bins, dtype=torch.float64)
     gap.index_add_(0, index, correct.double() - confidence)
     return float(100.0 * gap.abs().sum() / len(correct))
 

@@ -17,19 +17,23 @@ from lt_bench.models.compiled import MODES, begin_step, compiled_forward
 from lt_bench.models.pretrained import check_weights, on_this_disk
 from lt_bench.registry import MODELS
 
+# More than any machine has cores; far more end the process.
+MOST_THREADS = 1024
+
 
 @dataclass(frozen=True)
 class Numerics:
     """How numbers are held while the model runs; part of stage 1's identity.
 
     Attributes:
-        precision: ``fp32``, or ``bf16`` for bfloat16 autocast around the forward pass.
+        precision: ``fp32`` (no TF32 on a GPU), or ``bf16`` for bfloat16 autocast around the forward pass.
         channels_last: NHWC memory layout of images and convolution weights.
         threads: CPU threads of an operation; None leaves torch's choice. A sum over several threads is
             rounded in another order, so this decides bits; for a very small model 1 is also fastest.
         batch_norm: on several ranks, whose statistics batch norm takes: ``global``, those of the global
             batch, so that the number of ranks changes nothing; or ``rank``, those of each rank's share,
-            which saves a collective a layer and trains another network.
+            which saves a collective a layer (and, on GPUs, the wait for the device by which torch's
+            ``SyncBatchNorm`` reads back which ranks have images) and trains another network.
         compile: None, or a mode of PyTorch's compiler for the backbone's training forward, ``default`` or
             ``reduce-overhead`` (CUDA graphs); see :mod:`lt_bench.models.compiled`.
     """
@@ -43,8 +47,11 @@ class Numerics:
     def __post_init__(self) -> None:
         if self.precision not in ("fp32", "bf16"):
             raise LTBenchError(f"stage1.numerics.precision is 'fp32' or 'bf16', got {self.precision!r}")
-        if self.threads is not None and (not isinstance(self.threads, int) or self.threads < 1):
-            raise LTBenchError(f"stage1.numerics.threads is a number of threads from 1, got {self.threads!r}")
+        whole = isinstance(self.threads, int) and not isinstance(self.threads, bool)
+        if self.threads is not None and not (whole and 1 <= self.threads <= MOST_THREADS):
+            raise LTBenchError(
+                f"stage1.numerics.threads is a whole number from 1 to {MOST_THREADS}, got {self.threads!r}"
+            )
         if self.batch_norm not in ("global", "rank"):
             raise LTBenchError(f"stage1.numerics.batch_norm is 'global' or 'rank', got {self.batch_norm!r}")
         if self.compile is not None and self.compile not in MODES:
@@ -53,15 +60,19 @@ class Numerics:
             )
 
     @contextmanager
-    def on_cpu(self) -> Iterator[None]:
-        """Run under the stated number of threads, then under as many as before."""
-        before = torch.get_num_threads()
+    def applied(self) -> Iterator[None]:
+        """Run under the stated number of threads and with exact, repeatable convolutions, then as before."""
+        threads, cudnn = torch.get_num_threads(), torch.backends.cudnn
+        flags = cudnn.deterministic, cudnn.allow_tf32
         if self.threads is not None:
             torch.set_num_threads(self.threads)
+        # On a GPU, too, a resumed training equals the uninterrupted one, and float32 is not TF32.
+        cudnn.deterministic, cudnn.allow_tf32 = True, False
         try:
             yield
         finally:
-            torch.set_num_threads(before)
+            torch.set_num_threads(threads)
+            cudnn.deterministic, cudnn.allow_tf32 = flags
 
     def autocast(self, device_type: str) -> torch.autocast:
         """The autocast context of the forward pass."""

@@ -19,7 +19,6 @@ from rich.console import Console
 from lt_bench.config import Experiment, load_experiment
 from lt_bench.data.class_counts import ClassCounts
 from lt_bench.engine.checkpoints import allow_logs_in_checkpoints, saved_epochs
-from lt_bench.engine.clock import PeakMemory
 from lt_bench.errors import LTBenchError
 from lt_bench.rehearsal.features import MORE_EPOCHS, device_name, folder_bytes, shard_bytes
 from lt_bench.rehearsal.meter import Part
@@ -86,7 +85,6 @@ def rehearse_images(
     keep = [experiment.config["snapshots"]["keep"] for experiment in experiments]
     dtype = getattr(torch, experiments[0].config["snapshots"]["dtype"])
     device = torch.device(get_device())
-    memory = PeakMemory(device)
     report = Report(
         facts={
             "mode": "images",
@@ -122,7 +120,8 @@ def rehearse_images(
         report.disk["records"] = folder_bytes(place.records)
         report.disk["all files of the run"] = folder_bytes(Path(folder))
     where = "device's allocator" if device.type == "cuda" else "process, resident"
-    report.memory[f"{where}, at the most"] = memory.read()
+    # Of the records: every part of a run reads its own peak, and begins with a new one.
+    report.memory[f"{where}, at the most"] = max(r.peak_memory_bytes or 0 for _, r in outcome.records)
     stage_seconds = sum(part.seconds for part in report.parts if part.name.startswith("stage 1"))
     report.extrapolated = {
         f"stage 1 of {settings.schedule} epochs, s": f"{stage_seconds / epochs * settings.schedule:,.1f}",

@@ -18,6 +18,8 @@ SETTLE_SECONDS = 60.0
 MARGIN = 1.5
 # Reading a GPU's memory starts a process.
 SAMPLE_SECONDS = 2.0
+# Of a device's memory; a job that has taken less has not come to the device yet.
+BEGUN = 0.002
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class _Device:
         running: jobs.
         largest: the most bytes that a job took.
         known: whether one was seen for long enough.
-        first_start: when the jobs that run began to, of the clock.
+        first_start: since when those that run are seen on the device, of the clock.
         sampled: when memory was read last.
     """
 
@@ -92,8 +94,8 @@ class _Device:
 class FittingPlaces:
     """As many jobs at once as a device's memory has room for, and no more than there are cores.
 
-    A device has one job at first. Others join when it has run for ``SETTLE_SECONDS``, or is done, as long as
-    ``MARGIN`` times the most that a job took is free when those that run have taken as much each. Memory
+    A device has one job at first. Others join when it has used it for ``SETTLE_SECONDS``, or is done, as long
+    as ``MARGIN`` times the most that a job took is free when those that run have taken as much each. Memory
     that others take meanwhile counts as the jobs'.
 
     Args:
@@ -147,6 +149,8 @@ class FittingPlaces:
         if left is None or device.empty is None:
             return False
         device.largest = max(device.largest, (device.empty - left) / device.running)
+        if device.largest < BEGUN * device.empty:
+            device.first_start = now
         device.known = device.known or now - device.first_start >= SETTLE_SECONDS
         left_in_time = min(left, device.empty - device.running * device.largest)
         return device.known and left_in_time >= MARGIN * device.largest
@@ -156,4 +160,6 @@ def _place(device: int, gpus: Sequence[str], threads: int) -> Place:
     environment = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = gpus[device]
+        # A number means the same card here and to nvidia-smi, which reads its memory.
+        environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     return Place(environment, device)

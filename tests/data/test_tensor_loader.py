@@ -11,6 +11,7 @@ from torch import Tensor
 from lt_bench.data.batch import Batch
 from lt_bench.data.images import ImageSet
 from lt_bench.data.loader import build_eval_loader, build_loader
+from lt_bench.data.place import LoaderPlace
 from lt_bench.data.samplers import build_sampler
 from lt_bench.data.tensor_loader import SequentialTensorLoader, TensorLoader
 from lt_bench.errors import LTBenchError
@@ -166,3 +167,8 @@ def test_no_batch_waits_for_the_device(channels_last: bool) -> None:
             assert batch.images.is_cuda
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_place_of_another_kind_of_device_is_told() -> None:
+    with pytest.raises(LTBenchError, match="another kind of device"):
+        LoaderPlace(3, torch.zeros(16, dtype=torch.uint8)).seed(torch.Generator(), 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import count
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor
 
 import lt_bench.engine.stage2 as stage2_module
 from lt_bench.engine.feature_cache import FeatureCache
+from lt_bench.engine.stage2 import FrozenRepresentation
+from lt_bench.run import Settings, jobs_of
 from tests.short import SHORT
 
 
@@ -30,16 +33,16 @@ def values(cache: FeatureCache, key: object, source: Source) -> list[int]:
 
 
 def test_an_epoch_is_made_once() -> None:
-    cache, source = FeatureCache(), Source(3)
+    cache, source = FeatureCache(count().__next__), Source(3)
     assert values(cache, "a", source) == values(cache, "a", source) == [0, 1, 2]
-    assert source.made == 1 and cache.spared > 0
+    assert source.made == 1 and cache.spared == 1
     values(cache, "b", source)
     assert source.made == 2
 
 
 def test_what_does_not_fit_is_made_again() -> None:
     # A batch is 16 bytes of features and 8 of labels.
-    cache, source = FeatureCache(most_bytes=3 * 24), Source(4)
+    cache, source = FeatureCache(count().__next__, most_bytes=3 * 24), Source(4)
     assert values(cache, "a", source) == values(cache, "a", source) == [0, 1, 2, 3]
     assert source.made == 2 and cache.spared == 0
     small = Source(3)
@@ -50,9 +53,50 @@ def test_what_does_not_fit_is_made_again() -> None:
 
 
 def test_an_epoch_that_was_left_early_is_not_kept() -> None:
-    cache, source = FeatureCache(), Source(3)
+    cache, source = FeatureCache(count().__next__), Source(3)
     next(cache.epoch("a", source))
     assert values(cache, "a", source) == [0, 1, 2] and source.made == 2
+
+
+def test_what_a_device_does_later_counts(short: Callable, launch: Callable, tmp_path) -> None:
+    """On a GPU a forward only queues its work: the seconds are those of the device's clock."""
+
+    class Device:
+        """A clock that features move on, and the host does not."""
+
+        name, time = "device", 0.0
+
+        def now(self) -> float:
+            return self.time
+
+        def passed(self, mark: float) -> bool:
+            return True
+
+        def wait(self, mark: float) -> None:
+            pass
+
+        def between(self, start: float, end: float) -> float:
+            return end - start
+
+    experiment = short("crt")
+    launch(experiment)
+    (job,) = jobs_of([experiment], [0], Settings(tmp_path / "here/work", tmp_path / "here/records"))
+    stage, clock = FrozenRepresentation(job.stage), Device()
+    stage.parts.clock = clock
+    original = stage.model.features
+
+    def features(images: Tensor) -> Tensor:
+        clock.time += 1
+        return original(images)
+
+    stage.model.features = features
+    stage.features("test")
+    assert stage.seconds["test"] == clock.time > 0
+    before = clock.time
+    for _ in range(2):
+        for _ in stage.image_features({"type": "instance"}, batch_size=32, epochs=1).epoch(1):
+            pass
+    assert stage.cache.spared == clock.time - before > 0
 
 
 @pytest.fixture()
@@ -122,6 +166,6 @@ def test_a_search_over_a_classifier_makes_its_features_once(tmp_path, forwards: 
 def test_features_are_those_of_the_model(short: Callable, launch: Callable, monkeypatch) -> None:
     """The cache hands on what the model gave: the classifier of a run without one is the same."""
     kept = launch(short("crt"), short("disalign"), folder="kept").records
-    monkeypatch.setattr(stage2_module, "FeatureCache", lambda: FeatureCache(most_bytes=0))
+    monkeypatch.setattr(stage2_module, "FeatureCache", lambda spent: FeatureCache(spent, most_bytes=0))
     made = launch(short("crt"), short("disalign"), folder="made").records
     assert [r.scores for _, r in kept] == [r.scores for _, r in made]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -55,6 +56,18 @@ def test_more_processes_than_gpus(unlaunched: pytest.MonkeyPatch) -> None:
     unlaunched.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(LTBenchError, match="process 2 of this machine.* sees 2 GPUs"):
         distributed.start("slurm")
+
+
+def test_loaders_of_gpus_fork_their_workers_too(unlaunched: pytest.MonkeyPatch) -> None:
+    for name, value in {**SLURM, "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
+        unlaunched.setitem(os.environ, name, value)
+    methods = []
+    unlaunched.setattr(torch.cuda, "device_count", lambda: 2)
+    unlaunched.setattr(multiprocessing, "get_start_method", lambda allow_none=False: None)
+    unlaunched.setattr(multiprocessing, "set_start_method", methods.append)
+    unlaunched.setattr(distributed, "init_dist", lambda *given, **options: methods.append("joined"))
+    distributed.start("slurm")
+    assert methods == ["fork", "joined"]
 
 
 def joined_at(unlaunched: pytest.MonkeyPatch, told: dict[str, str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.device import get_device
 
 from lt_bench.cli import main
 from lt_bench.config import Experiment
@@ -15,14 +16,14 @@ from lt_bench.engine.checkpoints import saved_epochs
 from lt_bench.engine.loop import StageOneLoop
 from lt_bench.evaluation.record import RunRecord, read_record
 from lt_bench.leaderboard.terminal import stage1_times, stage2_times
-from lt_bench.timing import STAGE1_PARTS, STAGE2_PARTS, HostClock
+from lt_bench.timing import STAGE1_PARTS, STAGE2_PARTS, HostClock, PartTimes
 from tests.engine.test_resume import Killed, assert_same_run, scores, stop_before_followers
 from tests.short import SHORT
 
 
 def assert_whole(record: RunRecord) -> None:
     parts, seconds = record.stage_parts, record.stage_seconds
-    assert parts is not None and parts["clock"] == "host"
+    assert parts is not None and parts["clock"] == PartTimes(torch.device(get_device())).clock.name
     stage1, stage2 = parts["stage1"], parts["stage2"]
     assert set(stage1) <= set(STAGE1_PARTS) and set(stage2) <= set(STAGE2_PARTS)
     assert min(*stage1.values(), *stage2.values()) >= 0

@@ -97,3 +97,11 @@ def test_precision_is_checked_and_features_are_float32() -> None:
 def test_what_does_not_build_is_one_sentence(cfg: dict) -> None:
     with pytest.raises(LTBenchError, match=f"{cfg['type']}"):
         build_backbone(cfg)
+
+
+def test_convolutions_of_a_run_are_exact_and_repeatable() -> None:
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.allow_tf32
+    with Numerics().applied():
+        assert (cudnn.deterministic, cudnn.allow_tf32) == (True, False)
+    assert (cudnn.deterministic, cudnn.allow_tf32) == before

@@ -197,3 +197,20 @@ def test_cuda_graphs_give_the_uncompiled_step() -> None:
         torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-4)
         for optimiser in optimisers:
             optimiser.step()
+
+
+def test_a_second_stage_is_not_compiled(
+    short: Callable, launch: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def call(mode: str, backbone: nn.Module, images: Tensor) -> Tensor:
+        calls.append(mode)
+        return backbone(images)
+
+    monkeypatch.setattr(stage_one_module, "compiled_forward", call)
+    options = {"stage1.epochs": 1, "stage1.numerics.compile": "default"}
+    launch(short("plain", **options))
+    of_stage_1 = len(calls)
+    launch(short("oltr", **options, **{"method.classifier.epochs": 1}))
+    assert len(calls) == of_stage_1 > 0

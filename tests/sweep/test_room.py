@@ -50,6 +50,8 @@ def test_fixed_places() -> None:
     assert "CUDA_VISIBLE_DEVICES" not in alone and alone["OMP_NUM_THREADS"] == "1"
     devices = [e["CUDA_VISIBLE_DEVICES"] for e in environments(FixedPlaces(3, ["4", "GPU-a"], 8))]
     assert devices == ["4", "GPU-a", "4"]
+    orders = {e["CUDA_DEVICE_ORDER"] for e in environments(FixedPlaces(3, ["4", "GPU-a"], 8))}
+    assert orders == {"PCI_BUS_ID"}
 
 
 @pytest.mark.parametrize(("part", "fit"), [(20, 4), (30, 2), (60, 1), (99, 1), (10, 9)])
@@ -70,6 +72,15 @@ def test_the_first_runs_alone_until_its_part_is_seen() -> None:
         pass
     assert SETTLE_SECONDS <= machine.time - started <= SETTLE_SECONDS + SAMPLE_SECONDS
     assert machine.reads <= 2 + SETTLE_SECONDS / SAMPLE_SECONDS, "memory is not read at every look"
+
+
+def test_one_that_has_not_come_to_the_device_tells_nothing() -> None:
+    machine = Machine(20, ["0"], 16, 0)
+    assert machine.start() is not None
+    assert machine.start(2 * SETTLE_SECONDS) is None
+    machine.part = 30
+    assert machine.start(SAMPLE_SECONDS) is None
+    assert machine.start(SETTLE_SECONDS) is not None
 
 
 def test_one_that_has_ended_is_known() -> None:
