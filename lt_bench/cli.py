@@ -114,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--out", type=Path, default=SEARCHES, help="folder of search reports (%(default)s)")
     search.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (%(default)s)")
     search.add_argument("--resume", action="store_true", help="go on with an unfinished stage 1")
+    search.add_argument("--force", action="store_true", help="start an unfinished stage 1 over")
     search.set_defaults(command=_search)
 
     sweep = commands.add_parser("sweep", help="run configs x seeds, many at once, here or on SLURM")
@@ -235,6 +236,12 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _check_seeds(seeds: Sequence[int]) -> None:
+    for seed in seeds:
+        if seed < 0:
+            raise LTBenchError(f"a seed is a whole number from 0, got {seed}")
+
+
 def _run(arguments: argparse.Namespace) -> None:
     choose_device(arguments.device)
     from lt_bench.config import load_experiment
@@ -242,9 +249,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from lt_bench.leaderboard.terminal import result_table
     from lt_bench.run import Settings, run
 
-    for seed in arguments.seeds:
-        if seed < 0:
-            raise LTBenchError(f"a seed is a whole number from 0, got {seed}")
+    _check_seeds(arguments.seeds)
     options = parse_options(arguments.cfg_options)
     experiments = [load_experiment(name, options) for name in arguments.configs]
     with preemption.listening(), distributed.joined(arguments.launcher, arguments.timeout):
@@ -282,6 +287,7 @@ def _show_times(records: Sequence[RunRecord], work_dir: Path, console: Any) -> N
 
 def _search(arguments: argparse.Namespace) -> None:
     choose_device(arguments.device)
+    _check_seeds(arguments.seeds)
     from lt_bench.engine import preemption
     from lt_bench.leaderboard.terminal import search_table
     from lt_bench.search import search
@@ -295,6 +301,7 @@ def _search(arguments: argparse.Namespace) -> None:
             work_dir=arguments.work_dir,
             out=arguments.out,
             resume=arguments.resume,
+            force=arguments.force,
             console=(console := _console()),
         )
     console.print(search_table(report))
@@ -306,6 +313,8 @@ def _sweep(arguments: argparse.Namespace) -> None:
     from lt_bench.sweep.watch import status_lines
 
     if arguments.status:
+        if arguments.configs:
+            raise LTBenchError("--status lists the jobs of a folder; leave the configs out")
         print("\n".join(status_lines(jobs_in(arguments.folder))))
         return
     launch, at_once = _launcher(arguments)
@@ -315,9 +324,7 @@ def _sweep(arguments: argparse.Namespace) -> None:
 
     if not arguments.configs:
         raise LTBenchError("a sweep runs configs; name one or more, or give --status to list its jobs")
-    for seed in arguments.seeds:
-        if seed < 0:
-            raise LTBenchError(f"a seed is a whole number from 0, got {seed}")
+    _check_seeds(arguments.seeds)
     options = parse_options(arguments.cfg_options)
     asked = [Asked(name, load_experiment(name, options)) for name in arguments.configs]
     specs = plan(asked, arguments.seeds, arguments.cfg_options, arguments.work_dir, arguments.records)
@@ -332,6 +339,7 @@ def _launcher(arguments: argparse.Namespace) -> tuple[Any, int | None]:
         raise LTBenchError(f"--jobs is a whole number from 1, got {arguments.jobs}")
     asked = {name: getattr(arguments, name) for name in ("partition", "gpus", "cpus", "time", "mem")}
     if arguments.slurm:
+        check_device(arguments.device)
         if asked["time"] is None:
             raise LTBenchError("--slurm needs --time, the time limit of a job")
         resources = slurm.Resources(minutes=slurm.minutes_of(asked.pop("time")), **asked)
@@ -531,20 +539,30 @@ def _console() -> Any:
     return console
 
 
+def check_device(device: str) -> None:
+    """Refuse what is no name of a device.
+
+    Raises:
+        LTBenchError: an unknown device.
+    """
+    name, colon, index = device.partition(":")
+    if device not in ("auto", "cpu") and (name != "cuda" or (colon and not index.isdigit())):
+        raise LTBenchError(f"--device is auto, cpu, cuda or cuda:<n>; got {device!r}")
+
+
 def choose_device(device: str) -> None:
     """Make ``device`` the one that MMEngine finds; before CUDA is first used.
 
     Raises:
         LTBenchError: an unknown device, or one that is not there.
     """
+    check_device(device)
     if device == "auto":
         return
-    name, _, index = device.partition(":")
-    if name == "cpu" and not index:
+    if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         return
-    if name != "cuda" or (":" in device and not index.isdigit()):
-        raise LTBenchError(f"--device is auto, cpu, cuda or cuda:<n>; got {device!r}")
+    index = device.partition(":")[2]
     if index:
         # A scheduler may have lent only some of the machine's devices: n counts among those.
         lent = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
@@ -558,7 +576,7 @@ def choose_device(device: str) -> None:
 
 
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
-    """``key=value`` pairs; a value is read as Python where it is Python, else as a string.
+    """``key=value`` pairs, of a key the last; a value is read as Python where it is Python, else as a string.
 
     Raises:
         LTBenchError: a pair without ``=``.
@@ -587,6 +605,8 @@ def parse_grid(pairs: Sequence[str]) -> dict[str, list[Any]]:
         if key in grid:
             raise LTBenchError(f"--grid names {key} twice; give all of its values at once")
         grid[key] = [_value(value) for value in listed]
+        if len(set(map(repr, grid[key]))) < len(listed):
+            raise LTBenchError(f"--grid gives {key} a value twice, {values}; give each once")
     return grid
 
 
@@ -594,7 +614,7 @@ def _value(text: str) -> Any:
     words = {"true": True, "false": False, "none": None, "null": None}
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return words.get(text.lower(), text)
 
 

@@ -189,7 +189,10 @@ def load_experiment(name: str, options: Mapping[str, Any] | None = None) -> Expe
 def _imports(given: Any) -> list[str]:
     """The modules that ``custom_imports`` names."""
     modules = given.get("imports", []) if isinstance(given, dict) else given or []
-    return [modules] if isinstance(modules, str) else list(modules)
+    modules = [modules] if isinstance(modules, str) else modules
+    if not isinstance(modules, (list, tuple)) or not all(isinstance(module, str) for module in modules):
+        raise LTBenchError(f"custom_imports names modules, as in dict(imports=['mine']); got {given!r}")
+    return list(modules)
 
 
 def load_dataset(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -234,6 +237,11 @@ def _import_beside(paths: Sequence[Path], modules: Sequence[str]) -> None:
             sys.path.remove(folder)
 
 
+def _is_whole(value: Any, least: int) -> bool:
+    """Whether it is a whole number from ``least``. True and False are ints to Python, to a person not."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
 def resolve(given: Mapping[str, Any]) -> dict[str, Any]:
     """A config with every default written out.
 
@@ -270,7 +278,7 @@ def resolve(given: Mapping[str, Any]) -> dict[str, Any]:
             raise LTBenchError(f"the config lacks stage1.{key}")
     for key in ("epochs", "batch_size"):
         value = cfg["stage1"][key]
-        if not isinstance(value, int) or value < 1:
+        if not _is_whole(value, 1):
             raise LTBenchError(f"stage1.{key} is a whole number from 1, got {value!r}")
     cfg["stage1"].setdefault("schedule", [])
     _check_optimisation(cfg["stage1"])
@@ -283,7 +291,7 @@ def resolve(given: Mapping[str, Any]) -> dict[str, Any]:
         raise LTBenchError(
             f"stage1.recipe is dict(name=..., epochs=...), what the full schedule is; got {recipe!r}"
         )
-    if not isinstance(recipe["name"], str) or not isinstance(recipe["epochs"], int) or recipe["epochs"] < 1:
+    if not isinstance(recipe["name"], str) or not _is_whole(recipe["epochs"], 1):
         raise LTBenchError(f"stage1.recipe has a name and a whole number of epochs from 1; got {recipe!r}")
     for key in LISTS:
         for index, transform in enumerate(cfg[key]):
@@ -296,6 +304,9 @@ def resolve(given: Mapping[str, Any]) -> dict[str, Any]:
     _check_runtime(cfg["runtime"])
     if not isinstance(cfg["model"].get("backbone"), dict):
         raise LTBenchError(f"model.backbone is a dict with a 'type', got {cfg['model'].get('backbone')!r}")
+    dim = cfg["model"].get("feature_dim")
+    if dim is not None and not _is_whole(dim, 1):
+        raise LTBenchError(f"model.feature_dim is a whole number from 1, got {dim!r}")
     check_arguments(DATASETS.get(cfg["dataset"].get("type")), cfg["dataset"], "dataset")
     if not isinstance(method.get("label", ""), str):
         raise LTBenchError(f"method.label is the method's name in a table, got {method['label']!r}")
@@ -329,6 +340,7 @@ def _check_optimisation(stage1: dict[str, Any]) -> None:
         raise LTBenchError(
             f"stage1.clip_grad is a dict such as dict(max_norm=1), got {stage1['clip_grad']!r}"
         )
+    _check_clipping(stage1.get("clip_grad") or {})
     where, optimizer = "stage1.optimizer", None
     target = _check_part(OPTIMIZERS, stage1["optimizer"], where, "params")
     parts = [(where, target, stage1["optimizer"])]
@@ -338,7 +350,12 @@ def _check_optimisation(stage1: dict[str, Any]) -> None:
         parts.append((where, target, entry))
     for where, target, entry in parts:
         given = {k: v for k, v in entry.items() if k not in ("type", "convert_to_iter_based")}
+        if optimizer is not None and entry.get("by_epoch", True) and "end" in (_parameters(target) or {}):
+            # As the runner does: a schedule without an end has the training's.
+            given.setdefault("end", stage1["epochs"])
         try:
+            if entry.get("convert_to_iter_based") and not entry.get("by_epoch", True):
+                raise ValueError("convert_to_iter_based is for by_epoch=True")
             if optimizer is None:
                 optimizer = target([torch.nn.Parameter(torch.zeros(1))], **given)
             else:
@@ -347,24 +364,42 @@ def _check_optimisation(stage1: dict[str, Any]) -> None:
             raise LTBenchError(f"{where} of type {entry['type']!r} does not build: {error}") from error
 
 
+def _check_clipping(clip: dict[str, Any]) -> None:
+    """Clip a gradient that does not matter, and see what is said."""
+    if not clip:
+        return
+    weight = torch.nn.Parameter(torch.zeros(1))
+    weight.grad = torch.zeros(1)
+    how = torch.nn.utils.clip_grad_value_ if clip.get("type") == "value" else torch.nn.utils.clip_grad_norm_
+    try:
+        how([weight], **{key: value for key, value in clip.items() if key != "type"})
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise LTBenchError(f"stage1.clip_grad does not clip: {error}") from error
+
+
 def _check_snapshots(settings: dict[str, Any]) -> None:
+    if settings["capture"] is None:  # "none" of a command line
+        settings["capture"] = "none"
     for key, known in (("dtype", DTYPES), ("capture", CAPTURES)):
         if settings[key] not in known:
             raise LTBenchError(f"snapshots.{key} is one of {', '.join(known)}; got {settings[key]!r}")
     keep = settings["keep"]
-    if keep != "all" and (not isinstance(keep, int) or keep < 0):
+    if keep != "all" and not _is_whole(keep, 0):
         raise LTBenchError(f"snapshots.keep is 'all' or a number of epochs from 0, got {keep!r}")
 
 
 def _check_runtime(runtime: dict[str, Any]) -> None:
     for key, least in RUNTIME_LEAST.items():
-        if not isinstance(runtime[key], int) or runtime[key] < least:
+        if not _is_whole(runtime[key], least):
             raise LTBenchError(f"runtime.{key} is a whole number from {least}, got {runtime[key]!r}")
     visualizer = runtime["visualizer"]
     if not isinstance(visualizer, dict):
         raise LTBenchError(f"runtime.visualizer is a dict with a 'type', got {visualizer!r}")
     _check_part(VISUALIZERS, visualizer, "runtime.visualizer")
-    for index, backend in enumerate(visualizer.get("vis_backends") or []):
+    backends = visualizer.get("vis_backends") or []
+    if not isinstance(backends, (list, tuple)):
+        raise LTBenchError(f"runtime.visualizer.vis_backends is a list of dicts, got {backends!r}")
+    for index, backend in enumerate(backends):
         where = f"runtime.visualizer.vis_backends[{index}]"
         _check_part(VISBACKENDS, backend, where, "save_dir")
         module, install = TRACKERS.get(backend["type"], ("", ""))
@@ -402,10 +437,11 @@ def _check_part(registry: Registry, cfg: Any, where: str, *supplied: str) -> Any
     """Check one of MMEngine's own parts before anything is trained with it."""
     if not isinstance(cfg, dict) or "type" not in cfg:
         raise LTBenchError(f"{where} is a dict with a 'type', got {cfg!r}")
-    target = registry.get(cfg["type"])
-    if target is None:
-        known = registry.module_dict
-        raise LTBenchError(f"unknown {registry.name} {cfg['type']!r}: {near_names(cfg['type'], known)}")
+    name = cfg["type"]
+    target = registry.get(name) if isinstance(name, str) else None
+    # MMEngine's get imports what has the name of a module, which is no part.
+    if not isinstance(target, type):
+        raise LTBenchError(f"unknown {registry.name} {name!r}: {near_names(str(name), registry.module_dict)}")
     # The runner itself takes this key of a schedule.
     given = {key: value for key, value in cfg.items() if key != "convert_to_iter_based"}
     check_arguments(target, given, where, *supplied)

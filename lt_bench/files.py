@@ -97,3 +97,19 @@ def sweep(folder: Path, name: str = "*") -> None:
     for left in folder.glob(f".{name}.*"):
         if left.is_file():
             left.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be written, before the work whose result it is for.
+
+    Raises:
+        LTBenchError: it cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise LTBenchError(
+            f"cannot write to {folder}: {error.strerror or error}; choose a folder you may write to"
+        ) from error

@@ -23,7 +23,7 @@ from lt_bench.config import Experiment, changed, digest, portable_dataset
 from lt_bench.data.dataset import LongTailData
 from lt_bench.engine.clock import PeakMemory
 from lt_bench.engine.data import build_data, described
-from lt_bench.engine.identity import stage1_identity
+from lt_bench.engine.identity import data_of_stage1, stage1_identity
 from lt_bench.engine.locks import exclusive
 from lt_bench.engine.stage1 import (
     StageOne,
@@ -32,6 +32,7 @@ from lt_bench.engine.stage1 import (
     follower_name,
     numerics_of,
     train,
+    transforms_of_snapshots,
     untrained_head,
 )
 from lt_bench.engine.stage2 import FrozenRepresentation, fit, logits_of
@@ -46,6 +47,7 @@ from lt_bench.evaluation.record import (
     write_record,
 )
 from lt_bench.evaluation.report import evaluate
+from lt_bench.files import check_writable
 from lt_bench.method import Classifier, FittedClassifier, FollowingClassifier, Prediction
 from lt_bench.models.pretrained import by_content
 from lt_bench.registry import METHODS
@@ -148,6 +150,8 @@ def run(
                 f"{job.experiment.name} seed {job.seed}: found its record {found[0]} (--force runs it again)",
                 soft_wrap=True,
             )
+    if waiting and get_rank() == 0:
+        check_writable(settings.records)
     failures: list[LTBenchError] = []
     trained: list[tuple[list[Job], dict[str, Any]]] = []
     for identity in dict.fromkeys(job.stage.identity for job in waiting):
@@ -159,7 +163,7 @@ def run(
             # Ranks that go on without one another would wait for ever.
             if get_world_size() > 1:
                 raise
-            failures.append(error)
+            failures.extend([error] * len(group))
         if get_world_size() == 1:
             done.update(_finish_all(trained, settings, console, code, failures))
             trained.clear()
@@ -179,13 +183,24 @@ def _one_error(failures: list[LTBenchError], done: int) -> LTBenchError:
     return LTBenchError(f"{len(failures)} runs failed and {done} have a record: {told}")
 
 
-def jobs_of(experiments: Sequence[Experiment], seeds: Sequence[int], settings: Settings) -> list[Job]:
+def jobs_of(
+    experiments: Sequence[Experiment],
+    seeds: Sequence[int],
+    settings: Settings,
+    datasets: dict[str, LongTailData] | None = None,
+) -> list[Job]:
     """Every run that is asked for.
+
+    Args:
+        experiments: resolved configs.
+        seeds: one run each.
+        settings: folders.
+        datasets: those that were read by other calls; what this one reads is put in.
 
     Raises:
         LTBenchError: one of them cannot end well: data, a method's parameters, a record's name.
     """
-    datasets: dict[str, LongTailData] = {}
+    datasets = {} if datasets is None else datasets
     jobs = []
     for experiment in experiments:
         cfg = experiment.config
@@ -203,7 +218,7 @@ def jobs_of(experiments: Sequence[Experiment], seeds: Sequence[int], settings: S
                 method.check(splits=data.splits().keys(), epochs=int(cfg["stage1"]["epochs"]))
             classifier.check_head(head)
             record_path(settings.records, experiment.name, seed)
-            identity = stage1_identity(cfg, data.train_identity, seed)
+            identity = stage1_identity(cfg, data_of_stage1(cfg, data), seed)
             folder = settings.work_dir / "stage1" / identity
             stage = StageOne(folder, identity, cfg, data, task, seed)
             jobs.append(Job(experiment, seed, stage, classifier, prediction))
@@ -242,7 +257,7 @@ def held(group: list[Job]) -> Iterator[None]:
     """The group's numerics, and its stage 1's folder for this call alone."""
     stage = group[0].stage
     what = f"stage 1 of {', '.join(dict.fromkeys(job.experiment.name for job in group))}"
-    with numerics_of(stage.config).on_cpu(), _locked(stage.folder, what):
+    with numerics_of(stage.config).applied(), _locked(stage.folder, what):
         yield
 
 
@@ -270,15 +285,10 @@ def train_group(
         group[0].stage,
         config={**group[0].stage.config, "snapshots": _snapshot_settings(group, needing)},
     )
-    try:
-        manifest = stage.manifest()
-    except LTBenchError:
-        if not (settings.resume or settings.force):
-            raise
-        manifest = None
+    manifest = _manifest(stage, settings)
     if manifest is not None:
         if needing:
-            _check_snapshots_of(stage, manifest)
+            _check_snapshots_of(needing, manifest)
         console.print(f"stage 1 {stage.identity}: trained before, shared", soft_wrap=True)
         return manifest
     following: dict[str, FollowingClassifier] = {}
@@ -303,6 +313,16 @@ def train_group(
     )
 
 
+def _manifest(stage: StageOne, settings: Settings) -> dict[str, Any] | None:
+    """What a finished stage says of itself; None where it is to be trained, or mended by training."""
+    try:
+        return stage.manifest()
+    except LTBenchError:
+        if not (settings.resume or settings.force):
+            raise
+        return None
+
+
 def _teachers(
     stage: StageOne, settings: Settings, console: Console, code: dict[str, Any]
 ) -> dict[str, StageOne]:
@@ -311,7 +331,7 @@ def _teachers(
     found = {}
     for name, change in changes.items():
         config = changed(stage.config, change)
-        identity = stage1_identity(config, stage.data.train_identity, stage.seed)
+        identity = stage1_identity(config, data_of_stage1(config, stage.data), stage.seed)
         folder = settings.work_dir / "stage1" / identity
         teacher = dataclasses.replace(stage, folder=folder, identity=identity, config=config)
         console.print(f"stage 1 {stage.identity} learns from {name}, stage 1 {identity}", soft_wrap=True)
@@ -322,7 +342,7 @@ def _teachers(
 
 
 def _train_teacher(teacher: StageOne, settings: Settings, console: Console, code: dict[str, Any]) -> None:
-    if teacher.manifest() is None:
+    if _manifest(teacher, settings) is None:
         train(
             teacher,
             teachers=_teachers(teacher, settings, console, code),
@@ -342,27 +362,40 @@ def _snapshot_settings(group: list[Job], needing: list[Job]) -> dict[str, Any]:
     Raises:
         LTBenchError: two classifiers on one stage 1 want them taken in different ways.
     """
-    asked = {job.experiment.name: job.experiment.config["snapshots"] for job in needing or group}
-    (first, settings), *others = asked.items()
+    # Not by name: all points of a search have one.
+    asked = [(job.experiment.name, _snapshots_asked(job)) for job in needing or group]
+    (first, wanted), *others = asked
+    # Without one who needs them, runs may be scored on images that are seen in other ways.
+    compared = wanted.keys() - (set() if needing else {"transforms"})
     for name, other in others:
-        for key in ("capture", "dtype"):
-            if other[key] != settings[key]:
+        for key in sorted(compared):
+            if other[key] != wanted[key]:
                 raise LTBenchError(
-                    f"{first} and {name} share a stage 1, but ask for snapshots.{key} {settings[key]!r} and "
+                    f"{first} and {name} share a stage 1, but ask for snapshots.{key} {wanted[key]!r} and "
                     f"{other[key]!r}; run them with different --work-dir folders"
                 )
+    settings = (needing or group)[0].experiment.config["snapshots"]
     keeps = [job.experiment.config["snapshots"]["keep"] for job in group]
     return {**settings, "keep": "all" if "all" in keeps else max(keeps)}
 
 
-def _check_snapshots_of(stage: StageOne, manifest: dict[str, Any]) -> None:
-    """Refuse a finished stage 1 whose snapshots are not those that the config asks for."""
-    wanted = {
-        "capture": capture_of(stage.config, build_representation(stage.config, stage.task)),
-        "dtype": stage.config["snapshots"]["dtype"],
+def _snapshots_asked(job: Job) -> dict[str, Any]:
+    """How a run's snapshots are taken; whose they are, its stage 1 says."""
+    config = job.stage.config
+    capture = capture_of(config, build_representation(config, job.stage.task))
+    return {
+        "capture": capture,
+        "dtype": config["snapshots"]["dtype"],
+        "transforms": transforms_of_snapshots(config, capture),
     }
-    for key, value in wanted.items():
-        taken = manifest["snapshots"][key]
+
+
+def _check_snapshots_of(needing: list[Job], manifest: dict[str, Any]) -> None:
+    """Refuse a finished stage 1 whose snapshots are not those that the configs ask for."""
+    stage = needing[0].stage
+    for key, value in _snapshots_asked(needing[0]).items():
+        # A stage of an earlier version does not say what transforms its snapshots were taken through.
+        taken = manifest["snapshots"].get(key, value)
         if taken != value:
             raise LTBenchError(
                 f"stage 1 in {stage.folder} took its snapshots with {key} {taken!r}, this config asks for "
@@ -381,20 +414,25 @@ def _finish_all(
     results = {}
     for group, manifest in trained:
         opened: dict[str, FrozenRepresentation] = {}
-        with held(group):
-            for job in group:
-                try:
-                    record = _finish(job, open_once(job, opened), manifest, code)
-                    path = write_record(record, settings.records, replace=settings.force)
-                except LTBenchError as error:
-                    failures.append(error)
-                    console.print(f"{job.experiment.name} seed {job.seed}: failed: {error}", soft_wrap=True)
-                    continue
-                results[job.place] = (path, record)
-                console.print(
-                    f"{job.experiment.name} seed {job.seed}: {record.scores.overall:.1f} -> {path}",
-                    soft_wrap=True,
-                )
+        try:
+            with held(group):
+                for job in group:
+                    try:
+                        record = _finish(job, open_once(job, opened), manifest, code)
+                        path = write_record(record, settings.records, replace=settings.force)
+                    except LTBenchError as error:
+                        failures.append(error)
+                        console.print(
+                            f"{job.experiment.name} seed {job.seed}: failed: {error}", soft_wrap=True
+                        )
+                        continue
+                    results[job.place] = (path, record)
+                    console.print(
+                        f"{job.experiment.name} seed {job.seed}: {record.scores.overall:.1f} -> {path}",
+                        soft_wrap=True,
+                    )
+        except LTBenchError as error:  # another call holds the stage
+            failures.extend([error] * len(group))
     return results
 
 
@@ -437,6 +475,7 @@ def fit_job(job: Job, representation: FrozenRepresentation) -> Fitted:
     started, spared = time.perf_counter(), representation.cache.spared
     with representation.parts.part("fitting"):
         fitted = fit(job.classifier, job.experiment.config["method"]["classifier"], representation)
+    representation.parts.seconds()  # waits for the device
     seconds, spared = time.perf_counter() - started, representation.cache.spared - spared
     head = fitted.head.to(representation.device).eval()
 

@@ -18,12 +18,13 @@ from typing import Any
 from rich.console import Console
 
 from lt_bench.config import Experiment, load_experiment, portable_dataset
+from lt_bench.data.dataset import LongTailData
 from lt_bench.engine.stage2 import FrozenRepresentation
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.environment import code_version
 from lt_bench.evaluation.record import utc_now
 from lt_bench.evaluation.report import Scores, evaluate
-from lt_bench.files import write_atomically
+from lt_bench.files import check_writable, write_atomically
 from lt_bench.run import Job, Settings, fit_job, held, jobs_of, open_once, train_group
 
 RULE = (
@@ -43,6 +44,7 @@ def search(
     work_dir: Path,
     out: Path,
     resume: bool,
+    force: bool = False,
     console: Console,
 ) -> tuple[dict[str, Any], Path]:
     """Score every point of a grid on validation and choose.
@@ -55,6 +57,7 @@ def search(
         work_dir: folder of stage-1 artefacts; points that share a stage 1 train it once.
         out: folder of reports.
         resume: go on with unfinished stages.
+        force: train what is unfinished or damaged from the first epoch.
         console: where a person reads.
 
     Returns:
@@ -66,12 +69,16 @@ def search(
         LTBenchError: anything that a person can mend; a dataset without a validation split; a grid of
             more than :data:`MOST_POINTS` points.
     """
+    for key in grid:
+        if key in options:
+            raise LTBenchError(f"--grid and --cfg-options both set {key}; give it once")
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     if len(points) > MOST_POINTS:
         raise LTBenchError(f"the grid has {len(points)} points, {MOST_POINTS} are the most; search in steps")
     experiments = [load_experiment(config, {**options, **point}) for point in points]
     code = code_version()
-    settings = Settings(work_dir, out, resume=resume)
+    check_writable(out)
+    settings = Settings(work_dir, out, resume=resume, force=force)
     scored = _on_validation(points, experiments, seeds, settings, console, code)
     means = [math.fsum(point["mean_class"]) / len(seeds) for point in scored]
     first = experiments[0]
@@ -101,10 +108,11 @@ def _on_validation(
     code: dict[str, Any],
 ) -> list[dict[str, Any]]:
     """The points with their validation accuracies by seed; those of one stage 1 are fitted together."""
+    datasets: dict[str, LongTailData] = {}
     jobs = [
         (index, job)
         for index, experiment in enumerate(experiments)
-        for job in jobs_of([experiment], seeds, settings)
+        for job in jobs_of([experiment], seeds, settings, datasets)
     ]
     for _, job in jobs:
         if job.stage.data.val is None:

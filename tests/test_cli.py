@@ -108,7 +108,24 @@ def test_bad_words(here: Path, capsys: pytest.CaptureFixture, words: list[str], 
         ("stage1.optimizer.momentun=1", "momentun"),
         ("method.classifier.recipe.lr=1e30", "the classifier's loss became"),
         ("stage1.numerics.precison=bf16", "did you mean 'precision'"),
-        ("stage1.numerics.threads=0", "stage1.numerics.threads is a number of threads"),
+        ("stage1.numerics.threads=0", "stage1.numerics.threads is a whole number from 1"),
+        ("stage1.numerics.threads=true", "stage1.numerics.threads is a whole number from 1"),
+        ("stage1.numerics.threads=100000", "stage1.numerics.threads is a whole number from 1 to 1024"),
+        ("stage1.epochs=true", "stage1.epochs is a whole number from 1, got True"),
+        ("stage1.recipe.epochs=true", "a whole number of epochs from 1"),
+        ("stage1.optimizer.type=5", "unknown optimizer 5"),
+        ("stage1.optimizer.type=torch", "unknown optimizer 'torch'"),
+        ("stage1.schedule.0.begin=100", "end should be larger than begin"),
+        ("stage1.clip_grad.foo=1", "stage1.clip_grad does not clip"),
+        ("stage1.clip_grad.max_norm=abc", "stage1.clip_grad does not clip"),
+        ("model.feature_dim=abc", "model.feature_dim is a whole number from 1"),
+        ("model.feature_dim=-3", "model.feature_dim is a whole number from 1"),
+        ("custom_imports=5", "custom_imports names modules"),
+        ("custom_imports.imports=[5]", "custom_imports names modules"),
+        ("runtime.eval_batch_size=true", "runtime.eval_batch_size is a whole number from 1"),
+        ("runtime.visualizer={'type': 'Visualizer', 'vis_backends': 5}", "vis_backends is a list of dicts"),
+        ("runtime.visualizer={'type': 'Visualizer', 'vis_backends': [{'type': 5}]}", "unknown vis_backend"),
+        ("stage1={[]: 1}", "stage1 is a dict"),
         ("stage1.numerics.compile=max-autotune", "compile is none or one of default, reduce-overhead"),
         ("stage1.schedule=5", "stage1.schedule is a list of dicts"),
         ("stage1.schedule=[3]", "stage1.schedule[0] is a dict with a 'type'"),
@@ -163,10 +180,15 @@ def test_bad_records_and_stores(here: Path, capsys: pytest.CaptureFixture) -> No
 def test_unwritable_folder(here: Path, capsys: pytest.CaptureFixture) -> None:
     (here / "file").write_text("in the way")
     assert "--work-dir" in refused(capsys, run("digits_lt/plain", "--work-dir", "file/work"))
-    # A record that cannot be written loses no training.
     assert "cannot write" in refused(capsys, run("digits_lt/plain", "--records", "file/records"))
-    assert run("digits_lt/plain") == 0
-    assert "trained before" in capsys.readouterr().out
+
+
+def test_a_folder_of_records_is_tried_before_the_training(here: Path, capsys: pytest.CaptureFixture) -> None:
+    Path("file").write_text("")
+    assert "cannot write to file" in refused(capsys, run("digits_lt/plain", "--records", "file"))
+    words = ["search", "digits_lt/tau_norm", "--grid", "method.classifier.tau=0,1", "--out", "file"]
+    assert "cannot write to file" in refused(capsys, main(words))
+    assert not (here / "work_dirs").exists()
 
 
 def test_missing_data_says_what_to_do(here: Path, capsys: pytest.CaptureFixture) -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+import lt_bench.run as run_module
 from lt_bench.config import Experiment
 from lt_bench.engine.checkpoints import saved_epochs
+from lt_bench.engine.locks import exclusive
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.environment import code_version
 from lt_bench.run import Outcome
@@ -53,6 +55,38 @@ def test_two_ways_of_taking_snapshots_do_not_share_a_training(short: Short, laun
     half = named(short("breadcrumb_strong", **{"snapshots.dtype": "float16"}), "digits_lt/half")
     with pytest.raises(LTBenchError, match=r"share a stage 1, but ask for snapshots\.dtype"):
         launch(short("breadcrumb_strong"), half)
+
+
+def test_snapshots_through_other_transforms_are_refused(short: Short, launch: Launch) -> None:
+    """Class-balanced batches do not show every image: snapshots are taken at the end of an epoch."""
+    stem = "class_balanced_sampling+breadcrumb_strong"
+    shifted = {"test_transforms.0.mean": [1.0]}
+    with pytest.raises(LTBenchError, match=r"share a stage 1, but ask for snapshots\.transforms"):
+        launch(short(stem), named(short(stem, **shifted), "digits_lt/shifted"))
+    launch(short(stem))
+    with pytest.raises(LTBenchError, match="took its snapshots with transforms"):
+        launch(named(short(stem, **shifted), "digits_lt/shifted"))
+    launch(short("class_balanced_sampling", **shifted), force=True)  # needs no snapshot
+
+
+def test_a_stage_held_by_another_call_fails_alone(
+    short: Short, launch: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, original = [], run_module._finish_all
+
+    def finish(trained, *rest):
+        if not held:
+            held.append(exclusive(trained[0][0][0].stage.folder, "another call"))
+            with held[0]:
+                return original(trained, *rest)
+        return original(trained, *rest)
+
+    monkeypatch.setattr(run_module, "_finish_all", finish)
+    with pytest.raises(LTBenchError, match="2 runs failed and 1 have a record"):
+        launch(
+            short("plain"), short("crt"), named(short("plain", **{"stage1.epochs": 2}), "digits_lt/shorter")
+        )
+    assert [p.parent.name for p in tmp_path.glob("here/records/*/*/*.json")] == ["shorter"]
 
 
 def test_the_most_snapshots_that_any_of_a_call_asks_for_are_kept(

@@ -9,6 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
+import lt_bench.run as run_module
 from lt_bench.cli import main, parse_grid
 from lt_bench.errors import LTBenchError
 from lt_bench.search import RULE, search
@@ -43,11 +44,9 @@ def test_the_best_on_validation_is_chosen_and_stage_1_is_shared(tmp_path: Path) 
 
 
 def test_of_equals_the_first_is_chosen(tmp_path: Path) -> None:
-    report, _ = searched(
-        tmp_path, {"convention": ["strict", "paper"]}, (0,), **{"method.classifier.tau": 1.0}
-    )
+    report, _ = searched(tmp_path, {"runtime.log_interval": [10, 20]}, (0,), **{"method.classifier.tau": 1.0})
     assert report["points"][0]["mean_class"] == report["points"][1]["mean_class"]
-    assert report["chosen"] == {"convention": "strict"}
+    assert report["chosen"] == {"runtime.log_interval": 10}
 
 
 def test_the_test_split_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,6 +66,34 @@ def test_the_test_split_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_dataset_without_validation_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LTBenchError, match="chooses on validation, which digits_lt lacks"):
         searched(tmp_path, {"method.classifier.tau": [0.5, 1.0]}, **{"dataset.val_per_class": 0})
+
+
+def test_points_with_other_snapshots_are_not_scored_on_one_points(tmp_path: Path) -> None:
+    grid = {"snapshots.capture": ["training_forward", "epoch_end"]}
+    with pytest.raises(LTBenchError, match=r"share a stage 1, but ask for snapshots\.capture"):
+        search(
+            "digits_lt/breadcrumb_weak",
+            grid,
+            (0,),
+            options={**OPTIONS, "stage1.epochs": 5},
+            work_dir=tmp_path / "work",
+            out=tmp_path / "searches",
+            resume=False,
+            console=Console(quiet=True),
+        )
+
+
+def test_points_share_their_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    build = run_module.build_data
+    monkeypatch.setattr(run_module, "build_data", lambda cfg: read.append(cfg) or build(cfg))
+    searched(tmp_path, {"method.classifier.tau": [0.0, 1.0, 2.0]})
+    assert len(read) == 1
+
+
+def test_a_key_of_the_grid_is_no_option(tmp_path: Path) -> None:
+    with pytest.raises(LTBenchError, match=r"both set method\.classifier\.tau; give it once"):
+        searched(tmp_path, {"method.classifier.tau": [0.0, 1.0]}, **{"method.classifier.tau": 2.0})
 
 
 def test_grids() -> None:

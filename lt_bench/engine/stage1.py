@@ -8,6 +8,7 @@ written last and says that the stage is finished.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import shutil
 import time
@@ -172,6 +173,8 @@ def finished_model(stage: StageOne, device: torch.device) -> tuple[StageOneModel
     """
     checkpoint = stage.final_checkpoint()
     model = build_model(stage)
+    # A second stage that trains the backbone further, like evaluation, does not hang on a compiler.
+    model.numerics = dataclasses.replace(model.numerics, compile=None)
     try:
         model.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
@@ -274,7 +277,7 @@ def train(
         batches: dict[str, Any] = {
             split: evaluation_loader(stage.data, stage.config, split, device)
             for split in stage.data.splits()
-            if split != "test"
+            if split == "train" or (split == "val" and representation_of(model).learns_from_validation)
         }
         models = {name: finished_model(teacher, device)[0] for name, teacher in teachers.items()}
         representation_of(model).learn_from(models, batches)
@@ -304,31 +307,36 @@ def train(
     if profile and get_rank() == 0:
         steps = len(runner.train_dataloader)
         runner.register_hook(operator_profiler(stage.folder / "profile", device, steps))
-    try:
-        with preemption.deferred():
+    # A signal after the last step waits until the stage is marked as finished.
+    with preemption.deferred():
+        try:
             runner.train()
-    finally:
-        progress.close()
-    seconds = clock.breakdown()
-    manifest = {
-        "identity": stage.identity,
-        "epochs": stage.epochs,
-        "recipe": stage.config["stage1"]["recipe"],
-        "seconds": round(sum(seconds.values()), 3),
-        "parts": {name: round(value, 6) for name, value in seconds.items()},
-        "clock": parts.clock.name,
-        "resumed": checkpoint is not None,
-        "follower_seconds": seconds.get("followers", 0.0),
-        "peak_memory_bytes": clock.memory.read(),
-        "world_size": get_world_size(),
-        "trained_by": provenance.calls,
-        "final_loss": runner.message_hub.get_info("epoch_loss"),
-        "snapshots": {**stage.config["snapshots"], "capture": capture},
-    }
-    if get_rank() == 0:
-        write_atomically(stage.folder / MANIFEST, json.dumps(manifest, indent=2, sort_keys=True) + "\n")
-        for left in preempted(stage.folder).values():
-            left.unlink()
+        finally:
+            progress.close()
+        seconds = clock.breakdown()
+        manifest = {
+            "identity": stage.identity,
+            "epochs": stage.epochs,
+            "recipe": stage.config["stage1"]["recipe"],
+            "seconds": round(sum(seconds.values()), 3),
+            "parts": {name: round(value, 6) for name, value in seconds.items()},
+            "clock": parts.clock.name,
+            "resumed": checkpoint is not None,
+            "follower_seconds": seconds.get("followers", 0.0),
+            "peak_memory_bytes": clock.memory.read(),
+            "world_size": get_world_size(),
+            "trained_by": provenance.calls,
+            "final_loss": runner.message_hub.get_info("epoch_loss"),
+            "snapshots": {
+                **stage.config["snapshots"],
+                "capture": capture,
+                "transforms": transforms_of_snapshots(stage.config, capture),
+            },
+        }
+        if get_rank() == 0:
+            write_atomically(stage.folder / MANIFEST, json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+            for left in preempted(stage.folder).values():
+                left.unlink()
     return manifest
 
 
@@ -394,6 +402,12 @@ def capture_of(config: dict[str, Any], representation: Representation) -> str:
     return "epoch_end" if asked == "training_forward" and not whole else asked
 
 
+def transforms_of_snapshots(config: dict[str, Any], capture: str) -> Any:
+    """What the images of snapshots go through where it is not what stage 1 trains on; None where it is."""
+    # As a manifest holds it.
+    return json.loads(json.dumps(config["test_transforms"])) if capture == "epoch_end" else None
+
+
 def _runner(
     stage: StageOne,
     model: StageOneModel,
@@ -445,7 +459,11 @@ def _runner(
             "type": StageOneLoop,
             "max_epochs": stage.epochs,
             "seed": stage.seed,
-            "validation": evaluation_loader(stage.data, config, "val", device),
+            "validation": (
+                evaluation_loader(stage.data, config, "val", device)
+                if representation_of(model).learns_from_validation
+                else None
+            ),
             "log_interval": runtime["log_interval"],
             "val_interval": runtime["val_interval"],
         },

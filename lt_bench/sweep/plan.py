@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lt_bench.config import Experiment, changed
-from lt_bench.engine.identity import stage1_identity
+from lt_bench.engine.identity import data_of_stage1, stage1_identity
 from lt_bench.engine.stage1 import StageOne, build_representation
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.record import record_key, record_path
+from lt_bench.files import check_writable
 from lt_bench.run import Job, Settings, jobs_of, recorded_config
 from lt_bench.sweep.job import Spec
 
@@ -52,6 +53,7 @@ def plan(
         LTBenchError: a run cannot end well, see :func:`lt_bench.run.jobs_of`; the record of another run
             lies where one would be written.
     """
+    check_writable(records)
     runs = jobs_of([one.experiment for one in asked], seeds, Settings(work_dir, records))
     given = {one.experiment.name: one.config for one in asked}
     specs = []
@@ -77,7 +79,7 @@ def stages_of(stage: StageOne) -> set[str]:
     found = {stage.identity}
     for change in build_representation(stage.config, stage.task).teachers(stage.config).values():
         config = changed(stage.config, change)
-        identity = stage1_identity(config, stage.data.train_identity, stage.seed)
+        identity = stage1_identity(config, data_of_stage1(config, stage.data), stage.seed)
         found |= stages_of(dataclasses.replace(stage, identity=identity, config=config))
     return found
 

@@ -148,9 +148,11 @@ def run_there(
         watch: who is told.
 
     Raises:
-        LTBenchError: SLURM refuses the array.
+        LTBenchError: SLURM does not answer, or refuses the array.
     """
-    there = queue() or {}
+    there = queue()
+    if there is None:
+        raise LTBenchError("SLURM does not answer squeue; give the same call when its controller is up")
     new = [job for job in jobs if job.slurm_id() not in there]
     if new:
         ids = _submit(new, folder, resources, device, watch.at_once or len(new))

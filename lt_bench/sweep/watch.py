@@ -32,6 +32,8 @@ class Watch:
         self.console = console
         self.states: dict[str, State] = {job.spec.id: job.state() for job in jobs}
         self._began: dict[str, float] = {}
+        # Of a job that runs, the share of its stage 1s that were missing when it began.
+        self._missing: dict[str, float] = {}
         self._most = 1
         self._refreshed = -1.0
         self._bar = Progress(
@@ -62,6 +64,7 @@ class Watch:
             return
         if state == "running":
             self._began[job.spec.id] = time.monotonic()
+            self._missing[job.spec.id] = untrained(job)
             self._most = max(self._most, Counter(self.states.values())["running"])
         began = self._began.get(job.spec.id)
         took = f" in {duration(time.monotonic() - began)}" if began and state == "done" else ""
@@ -96,14 +99,18 @@ class Watch:
         )
         left = []
         for job in open_jobs:
-            trained = len(stage1_seconds(job.spec))
             running = self.states[job.spec.id] == "running"
             # One that trains its stage 1 now is measured from its start, as those before it were.
-            share = 1.0 if running else 1 - trained / len(job.spec.stages)
+            share = self._missing.get(job.spec.id, 1.0) if running else untrained(job)
             left.append(Left(job.spec.kind, share, now - self._began.get(job.spec.id, now) if running else 0))
         costs = [(job.spec.kind, job.cost()) for job in self.jobs if self.states[job.spec.id] == "done"]
         measured = [(kind, cost) for kind, cost in costs if cost is not None]
         return estimate(left, measured, self.at_once or self._most)
+
+
+def untrained(job: SweepJob) -> float:
+    """The share of a job's stage 1s that are not trained yet."""
+    return 1 - len(stage1_seconds(job.spec)) / len(job.spec.stages)
 
 
 def summary(states: Sequence[State]) -> str:

@@ -51,6 +51,20 @@ def test_goes_on_in_the_middle_of_an_epoch(
     assert not preempted(stage), "a finished stage 1 needs it no more"
 
 
+def test_a_signal_after_the_last_step_leaves_a_finished_stage(
+    short: Callable, launch: Callable, tmp_path: Path
+) -> None:
+    experiments = [short(stem) for stem in METHODS]
+    whole = launch(*experiments, folder="whole")
+    with pytest.MonkeyPatch.context() as patch, preemption.listening():
+        terminate_before(patch, 90)
+        with pytest.raises(Preempted, match="stage 1 is complete, give the same command again"):
+            launch(*experiments, folder="cut")
+    again = launch(*experiments, folder="cut")
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+    assert scores(again) == scores(whole)
+
+
 @pytest.mark.parametrize("stem", ["paco", "mixup", "bbn", "ldam", "lade"])
 def test_methods_with_draws_queues_and_schedules_go_on_too(
     short: Callable, launch: Callable, tmp_path: Path, stem: str

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+import lt_bench.sweep.watch as watch_module
 from lt_bench.errors import LTBenchError
 from lt_bench.sweep import attempt
 from lt_bench.sweep.job import Spec, SweepJob
@@ -236,3 +237,15 @@ def test_a_terminal_has_a_bar(job: Callable) -> None:
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written.getvalue())
     assert "0/3 3 waiting; time left: unknown" in plain
     assert "1/3 2 waiting; time left: about 1 min" in plain, "two of 40 s, one at a time"
+
+
+def test_what_is_left_of_a_job_whose_stage_is_trained_does_not_grow_as_it_starts(
+    job: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, one = job(), job(seed=1)
+    done.mark_done({"stage1": 3600.0, "other": 30.0})
+    monkeypatch.setattr(watch_module, "stage1_seconds", lambda spec: dict.fromkeys(spec.stages, 3600.0))
+    watch = Watch([done, one], 1, Console(quiet=True))
+    before = str(watch.left())
+    watch.tell(one, "running")
+    assert str(watch.left()) == before == "time left: about 30 s"

@@ -12,12 +12,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from lt_bench.cli import main
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.record import read_records
 from lt_bench.sweep import slurm
 from lt_bench.sweep.job import jobs_in
+from lt_bench.sweep.watch import Watch
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,13 @@ def test_without_slurm_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(LTBenchError, match="--slurm needs"):
         slurm.check_cluster()
+
+
+def test_a_silent_queue_submits_nothing_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slurm, "queue", lambda: None)
+    monkeypatch.setattr(slurm, "_submit", lambda *given: pytest.fail("submitted"))
+    with pytest.raises(LTBenchError, match="SLURM does not answer squeue"):
+        slurm.run_there(tmp_path, slurm.Resources(30), "cpu", [], Watch([], None, Console(quiet=True)))
 
 
 @pytest.fixture()
