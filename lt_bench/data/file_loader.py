@@ -31,10 +31,10 @@ from lt_bench.data.decode_crop import leading_decoder
 from lt_bench.data.decoding import DECODE_ERRORS, in_words, of_the_disk, unreadable
 from lt_bench.data.draws import ShareGenerator
 from lt_bench.data.images import ImageFiles
-from lt_bench.data.place import LoaderPlace
-from lt_bench.data.samplers import EpochSampler, check_sampler
+from lt_bench.data.samplers import EpochSampler
 from lt_bench.data.share import Share
 from lt_bench.data.tensor_loader import as_network_input
+from lt_bench.data.training_epochs import TrainingEpochs
 from lt_bench.data.worker_signals import heed_only_the_parent
 from lt_bench.errors import LTBenchError
 from lt_bench.registry import TRANSFORMS
@@ -264,7 +264,7 @@ class _OrderedRequests:
             yield [(0, position, position) for position in batch]
 
 
-class FileLoader(_FileBatches):
+class FileLoader(TrainingEpochs, _FileBatches):
     """Training batches from files; an epoch is a pure function of (seed, epoch), shared out to ranks.
 
     Args:
@@ -292,11 +292,10 @@ class FileLoader(_FileBatches):
         channels_last: bool = False,
         workers: int = 0,
     ) -> None:
-        check_sampler(sampler, len(files))
-        self.sampler, self.seed = sampler, int(seed)
-        self._place = LoaderPlace(0)
+        TrainingEpochs.__init__(self, sampler, seed, len(files))
         self._epoch_requests = _EpochRequests(sampler)
-        super().__init__(
+        _FileBatches.__init__(
+            self,
             files,
             self._epoch_requests,
             transforms,
@@ -307,31 +306,8 @@ class FileLoader(_FileBatches):
             workers,
         )
 
-    @property
-    def batch_size(self) -> int:
-        """Images in a global batch."""
-        return self.sampler.batch_size
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that iteration shows next, counted from 0."""
-        self.sampler.set_epoch(epoch)
-
-    def __len__(self) -> int:
-        """Batches an epoch."""
-        return len(self.sampler)
-
-    def place(self, batches: int) -> LoaderPlace:
-        """Where the epoch in progress is after ``batches`` batches."""
-        return LoaderPlace(batches, self._generator.get_state())
-
-    def go_on_from(self, place: LoaderPlace) -> None:
-        """Let the next iteration, and that one only, start at ``place`` of its epoch."""
-        self._place = place
-
     def __iter__(self) -> Iterator[Batch]:
-        place, self._place = self._place, LoaderPlace(0)
-        # A rank has no seed of its own: all draw for the global batch.
-        place.seed(self._generator, derive_seed("augmentation", self.seed, self.sampler.epoch, 0))
+        place = self._begin()
         self._epoch_requests.skip = place.batches
         if self.sampler.world == 1:
             return self._finished(repeat(None))

@@ -16,11 +16,10 @@ from lt_bench.data.batch import Batch
 from lt_bench.data.batch_transforms import BatchTransform, build_batch_transforms, refuse_random
 from lt_bench.data.draws import ShareGenerator
 from lt_bench.data.images import ImageSet
-from lt_bench.data.place import LoaderPlace
-from lt_bench.data.samplers import EpochSampler, check_sampler
+from lt_bench.data.samplers import EpochSampler
 from lt_bench.data.share import Share
+from lt_bench.data.training_epochs import TrainingEpochs
 from lt_bench.errors import LTBenchError
-from lt_bench.seeding import derive_seed
 
 
 class _DeviceImages:
@@ -75,7 +74,7 @@ def as_network_input(images: Tensor, channels_last: bool) -> Tensor:
     return images.contiguous(memory_format=layout)
 
 
-class TensorLoader(_DeviceImages):
+class TensorLoader(TrainingEpochs, _DeviceImages):
     """Training batches; an epoch is a pure function of (seed, epoch) on a device type, shared out to ranks.
 
     Args:
@@ -100,38 +99,13 @@ class TensorLoader(_DeviceImages):
         seed: int,
         channels_last: bool = False,
     ) -> None:
-        super().__init__(images, transforms, device, channels_last)
-        check_sampler(sampler, len(images))
-        self.sampler, self.seed = sampler, int(seed)
-        self._place = LoaderPlace(0)
-
-    @property
-    def batch_size(self) -> int:
-        """Images in a global batch."""
-        return self.sampler.batch_size
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that iteration shows next, counted from 0."""
-        self.sampler.set_epoch(epoch)
-
-    def __len__(self) -> int:
-        """Batches an epoch."""
-        return len(self.sampler)
-
-    def place(self, batches: int) -> LoaderPlace:
-        """Where the epoch in progress is after ``batches`` batches."""
-        return LoaderPlace(batches, self._generator.get_state())
-
-    def go_on_from(self, place: LoaderPlace) -> None:
-        """Let the next iteration, and that one only, start at ``place`` of its epoch."""
-        self._place = place
+        _DeviceImages.__init__(self, images, transforms, device, channels_last)
+        TrainingEpochs.__init__(self, sampler, seed, len(images))
 
     def __iter__(self) -> Iterator[Batch]:
-        epoch, sampler = self.sampler.epoch, self.sampler
-        # A rank has no seed of its own: all draw for the global batch.
-        place, self._place = self._place, LoaderPlace(0)
-        place.seed(self._generator, derive_seed("augmentation", self.seed, epoch, 0))
-        own = sampler.epoch_indices(epoch)[sampler.rank_places()].to(self.device).split(sampler.rank_sizes())
+        place, sampler = self._begin(), self.sampler
+        order = sampler.epoch_indices(sampler.epoch)[sampler.rank_places()].to(self.device)
+        own = order.split(sampler.rank_sizes())
         shares = sampler.rank_shares(self.device) if sampler.world > 1 else [None] * len(own)
         for indices, share in list(zip(own, shares, strict=True))[place.batches :]:
             yield self._batch(indices, share)
