@@ -189,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     rehearse.add_argument(
         "--steps", type=int, help="features: train only a linear classifier for that many steps (whole ones)"
     )
-    rehearse.add_argument("--image-size", type=int, default=8, help="images: pixels a side (%(default)s)")
+    rehearse.add_argument("--image-size", type=int, help="images: pixels a side (8)")
     rehearse.add_argument("--schedule", type=int, default=200, help="epochs to extrapolate to (%(default)s)")
     rehearse.add_argument("--work-dir", type=Path, help="where it writes for a while (the system's folder)")
     rehearse.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (%(default)s)")
@@ -433,8 +433,14 @@ def _rehearse(arguments: argparse.Namespace) -> None:
         arguments.work_dir.mkdir(parents=True, exist_ok=True)
     console = _console()
     shared = {name: getattr(arguments, name) for name in ("epochs", "keep", "dtype", "schedule", "work_dir")}
+    for name, mode in (("dim", "features"), ("steps", "features"), ("image_size", "images")):
+        if arguments.mode != mode and getattr(arguments, name) is not None:
+            option = name.replace("_", "-")
+            raise LTBenchError(f"--{option} is for --mode {mode}; leave it out")
     if arguments.mode == "images":
-        asked = rehearsal.ImageRehearsal(image_size=arguments.image_size, **shared)
+        if arguments.image_size is not None:
+            shared["image_size"] = arguments.image_size
+        asked = rehearsal.ImageRehearsal(**shared)
         report = rehearsal.rehearse_images(counts, arguments.name, asked, arguments.configs, console)
     else:
         report = rehearsal.rehearse_features(

@@ -3,6 +3,9 @@
 Decoupling (Kang et al. 2020) and Breadcrumb use the same: SGD with momentum, a learning rate that
 follows a cosine from ``lr`` towards 0 over the epochs, cross-entropy. The rate of epoch e (from 1) of E
 is lr * (1 + cos(pi (e - 1) / E)) / 2: set before the epoch, so that no epoch is spent at rate 0.
+
+Heads are stepped one by one, also where several learn from the same features. A product over several heads
+may be summed in another order than that of one, and a result would hang on what else its call had named.
 """
 
 from __future__ import annotations

@@ -80,8 +80,9 @@ def _from_npz(file: Path) -> np.ndarray:
         ) from error
     dimensions = {"logits": 2, "predictions": 1}[names[0]]
     # A member without NumPy's header comes as bytes.
-    got = f"{values.dtype} of shape {values.shape}" if isinstance(values, np.ndarray) else "no array"
-    if got == "no array" or values.ndim != dimensions or values.dtype.kind not in "iuf":
+    is_array = isinstance(values, np.ndarray)
+    if not is_array or values.ndim != dimensions or values.dtype.kind not in "iuf":
+        got = f"{values.dtype} of shape {values.shape}" if is_array else "no array"
         raise LTBenchError(f"{file}: {names[0]!r} must be numbers of {dimensions} dimensions, got {got}")
     return values
 

@@ -165,6 +165,8 @@ def test_epochs_and_classes_that_cannot_be_shown(
     assert "from 8 to 10, got 7, 9" in refused(capsys, "4", STRONG, *options, "--epochs", "9", "7")
     assert "two or more epochs from 1 to 10, got 4" in refused(capsys, "3", STRONG, *options, "--epochs", "4")
     assert "digits_lt/breadcrumb_strong" in refused(capsys, "5b", "digits_lt/plain", *options)
+    for loss in ("nan", "inf", "-1"):
+        assert "a loss in nats from 0" in refused(capsys, "5b", STRONG, *options, f"--hard-loss={loss}")
     flat = ["--work-dir", "flat", "--cfg-options", "stage1.epochs=2", "dataset.imbalance_factor=1"]
     run = ["run", "digits_lt/plain", *flat, "snapshots.keep=all", "--records", "flat/records"]
     assert main(run) == 0

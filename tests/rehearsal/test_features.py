@@ -186,3 +186,16 @@ def test_the_real_counts_and_dimension(name: str, samples: int, classes: int, tm
     report = rehearse(class_counts(name), keep=1, steps=5, work_dir=tmp_path)
     assert (report.facts["training samples N"], report.facts["classes C"]) == (samples, classes)
     assert not report.failed
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--mode", "images", "--dim", "8"], "--dim is for --mode features"),
+        (["--mode", "images", "--steps", "8"], "--steps is for --mode features"),
+        (["--image-size", "8"], "--image-size is for --mode images"),
+    ],
+)
+def test_what_is_for_the_other_mode_is_told(capsys, words: list[str], told: str) -> None:
+    assert main(["rehearse", "places_lt", "--device", "cpu", *words]) == 2
+    assert told in capsys.readouterr().err
