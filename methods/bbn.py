@@ -14,9 +14,9 @@ A test image goes through both branches, alpha = 1/2: the mean of the branches' 
 each branch, as in the released code.
 
 Batches are 128 pairs. Departures: the code's logits are W [2 alpha f_c, 2 (1 - alpha) f_r] + b, that is,
-twice the features and one bias that alpha does not weigh; the paper's form is taken, with a bias a
-branch. Where the code trains for 90 or 180 epochs it takes 100 or 200 for T_max; here T_max is the number
-of epochs.
+twice the features and one bias that alpha does not weigh; the paper's form is taken, with a bias a branch.
+The last batch of an epoch may be short; the code drops it. Where the code trains for 90 or 180 epochs it
+takes 100 or 200 for T_max; here T_max is the number of epochs.
 """
 
 from __future__ import annotations

@@ -8,10 +8,10 @@ The focal loss of per-class sigmoids, each sample weighted by its class's effect
     BCE_ic = -log σ(z_ic) and m_ic = (1 - σ(z_ic))^γ for c = y_i,
     BCE_ic = -log (1 - σ(z_ic)) and m_ic = σ(z_ic)^γ for the other classes.
 
-β = .9999 and γ = 1 unless given (iNaturalist 2018 of the released code). As there, the bias of the last
-layer starts at -log(C - 1), so that every class starts at probability 1/C and the C - 1 negatives of a
-sample do not swamp its positive, and takes no weight decay. The mean is over the B samples of the batch,
-not over their weights.
+β = .9999 and γ = 1 unless given (the released script for CIFAR; that for iNaturalist 2018 has .999 and .5).
+As in the released code, the bias of the last layer starts at -log(C - 1), so that every class starts at
+probability 1/C and the C - 1 negatives of a sample do not swamp its positive, and takes no weight decay.
+The mean is over the B samples of the batch, not over their weights.
 
 Everything is computed from log σ(u), u = z for the positive and -z for a negative, by which m and BCE stay
 finite and differentiable for any logits and any γ ≥ 0.

@@ -11,9 +11,10 @@ w_j = (1 / n_j)^ρ / Σ_k (1 / n_k)^ρ. ρ = 1.2, 10 epochs, lr 0.1 at batch 256
 released settings on ImageNet-LT. As in the released code the weights are scaled to sum to C and the
 weighted cross-entropy divides by the batch's sum of weights, so that their scale does not matter.
 
-Departures: training starts from stage 1's classifier, α_j = 1 and β_j = 0. The released code writes
-(1 + σ a_j) z_j + σ β_j with a_j = α_j - 1, and starts at a_j = 1; its form is kept, since weight decay
-then pulls towards stage 1's logits and not towards 0, but a_j starts at 0. v starts at 0.1 as there, c at 0.
+Departures: training starts from stage 1's classifier, α_j = 1 and β_j = 0. The released code writes (1 + σ
+a_j) z_j + σ β_j with a_j = α_j - 1, and starts at a_j = 1; its form is kept, since weight decay then pulls
+towards stage 1's logits and not towards 0, but a_j starts at 0. v starts at 0.1 as there, c at 0, there as
+a linear layer's bias. The backbone is in eval mode; in the released code its batch statistics move on.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ Stage 1 (``fslwf``, the paper's cosine-similarity based recognition model): cros
 with a learnable scale s from 10 and one learnable bias b for all classes from 0.
 
 Stage 2 (``fslwf_generator``, the paper's attention-based weight generator and its second training stage)
-on stored features, dropout .5. Of the classes with many images, the base classes, an episode makes some
+on stored features. Of the classes with many images, the base classes, an episode makes some
 *fake-novel*: each shows a few exemplars, and the weight that takes the place of its own is
 
     w' = φ_avg ⊙ mean_i z̄_i + φ_att ⊙ mean_i Σ_b softmax_b(γ · cos(φ_q z̄_i, k_b)) · w̄_b
@@ -19,7 +19,8 @@ at 30 and is learnable. The cross-entropy of queries of both kinds trains genera
 
 Settings of the released ImageNet code (ResNet-10, 5 exemplars): 389 base classes; an episode has 250
 fake-novel classes, 6 queries of each (1500) and 750 queries of the others; 4000 episodes of one a step, 6
-epochs, lr .01 for four and .001 for two; SGD, momentum .9 (Nesterov), weight decay 5e-4.
+epochs, lr .01 for four and .001 for two; SGD, momentum .9 (Nesterov), weight decay 5e-4. Its configs name a
+dropout of .5 on the features, which its loop leaves in eval mode: none, therefore (``dropout``).
 
 Long-tailed use: base classes are the many-shot and medium-shot classes and novel ones the few-shot classes
 (``novel_groups``), whose final weights are generated from all of their training features.
@@ -32,6 +33,8 @@ Departures:
 
 * Stage 1 trains on all classes; the paper's sees the base classes only. The few-shot rows that it learns are
   not used.
+* Stage 1 is image-balanced and of the config's schedule. The released one draws a class uniformly, then an
+  image, 400 a step, 100 epochs of 4000 steps.
 * Base queries are drawn with replacement, where the released code draws without within one class.
 * "No ReLU after the last block", which lets features have both signs: ``model.backbone.last_relu=False``, an
   option of ``cifar_resnet`` and ``small_convnet``. Backbones of mmpretrain, and ``resnet10`` which is one,
@@ -383,7 +386,7 @@ class FSLwFGenerator(Classifier):
         episodes_per_step: int = 1,
         epochs: int = 6,
         lr: float = 0.01,
-        dropout: float = 0.5,
+        dropout: float = 0.0,
         momentum: float = 0.9,
         weight_decay: float = 5e-4,
         gamma: float = 30.0,

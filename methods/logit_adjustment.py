@@ -9,6 +9,9 @@ Two ways to the balanced error from class priors π_j = n_j / N:
 τ = 1 is the value that is consistent for the balanced error. Post hoc it may be chosen on validation: the
 best mean per-class accuracy over linspace(0, 2, 21), and of equals the smallest τ. All candidates are scored
 in one batched pass.
+
+The recipe is the config's. The released code trains CIFAR-100-LT for 1419 epochs with Nesterov momentum, on
+a ResNet-32 of another kind, and has 44.1 both ways.
 """
 
 from __future__ import annotations

@@ -12,10 +12,11 @@ q and v are L2-normalised outputs of a projection (linear, batch norm, ReLU, lin
 backbone and of view 2 through its momentum copy. A small α / β leaves less of the loss to positive samples,
 of which frequent classes have more in the queue. log π rebalances the centres, as in Balanced Softmax.
 
-Settings, of the released code's script for CIFAR-100-LT at imbalance 100: α = 0.02, β = 1, T = 0.05,
+Settings, of the released code's first script for CIFAR-100-LT at imbalance 100: α = 0.02, β = 1, T = 0.05,
 queue 1024, 64-d projections (hidden width d), momentum 0.999, batch 128, learning rate 0.02, weight decay
-5e-4, 400 epochs. From the released code rather than the paper: the sum is divided by W_i, queries of the
-same batch contrast each other, and γ (weight of sample terms in the denominator) is 1, so left out.
+5e-4, 400 epochs. (A later one has α = 0.01, learning rate 0.05 and 32-d projections.) From the released
+code rather than the paper: the sum is divided by W_i, queries of the same batch contrast each other, and γ
+(weight of sample terms in the denominator) is 1, so left out.
 
 The momentum encoder: parameters move as θ_k <- m θ_k + (1 - m) θ_q before each forward; it runs in train
 mode without gradient, so its batch norm uses the statistics of the batch of keys. Running statistics of
@@ -34,6 +35,7 @@ Departures:
   worth about 6 points on CIFAR-100-LT, which are not used here: results do not compare with the paper's.
   (Its view 2 is a random resized crop, blurred at times.)
 * Schedule: the epochs and steps of the other methods, not 400 epochs with drops at 320 and 360.
+* The short last batch of an epoch is trained on and enters the queue; the released code drops it.
 """
 
 from __future__ import annotations

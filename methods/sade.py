@@ -26,8 +26,9 @@ were selected on test, and notes what accuracy is to be expected under that dist
 weighted and alike.
 
 Departures: log pi has no 1e-9 added (every class has a training image); views are augmented by the
-training transforms (the code adds colour jitter, grey and blur) and are two fixed draws, not new ones in
-each epoch; the code's CIFAR script takes the shifted unlabelled images from the training split of
+training transforms (the code's are cropped, flipped, jittered in colour, greyed and blurred, and not
+rotated) and are two fixed draws, not new ones in each epoch; rows of the cosine heads start with a norm of
+0.58, there of 1; the code's CIFAR script takes the shifted unlabelled images from the training split of
 CIFAR-100, here they are test images, as the paper says; weights are not rounded to two digits before they
 are compared with 0.05. Training images of CIFAR are rotated by up to 15 degrees, as released; those of the
 other datasets here are not.

@@ -24,7 +24,8 @@ Departures: the backbone is in eval mode (the released code lets the batch stati
 backbone move on), rows are projected after every step (its loop projects after every epoch), the rate of
 epoch e is that of :class:`lt_bench.fitting.HeadRecipe` (its loop steps the schedule first and spends the
 last epoch at rate 0), the last epoch is kept (its loop keeps the best on the test images), and the
-logarithms of the binary form are exact (its stop at -100, where the gradient is lost).
+logarithms of the binary form are exact (its stop at -100, where the gradient is lost). Its stage 1 hands over
+the epoch that is best on the test images, here the last; its long-tailed draw takes the first n_j images.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ _base_ = [
 ]
 method = dict(
     label="LADE",
-    representation=dict(type="lade"),
+    # λ of the released command for this dataset.
+    representation=dict(type="lade", remine_lambda=0.01),
     classifier=dict(type="kept"),
 )

@@ -5,7 +5,7 @@ _base_ = [
 ]
 method = dict(
     label="LDAM-DRW",
-    # Re-weighted from 80% of the epochs on, as released: the last 40 of 200.
+    # Re-weighted from 80% of the epochs on, as on CIFAR: the last 40 of 200.
     representation=dict(type="ldam"),
     classifier=dict(type="kept"),
 )

@@ -6,5 +6,6 @@ _base_ = [
 method = dict(
     label="cRT",
     representation=dict(type="plain"),
+    # Released: lr 0.1 at batch 256; here 0.2 at 512, as elsewhere.
     classifier=dict(type="crt"),
 )

@@ -2,7 +2,8 @@
 
 Beside ``class_aware``, which cycles through classes and images in turn, this one draws independently: it
 is the sampling of re-sampling baselines such as DRS of Cao et al. (LDAM-DRW, NeurIPS 2019), and an epoch
-has N draws, as many as instance sampling.
+has N draws, as many as instance sampling. (The sampler of their code weighs classes by their effective
+numbers, β = .9999, which leaves the largest class of CIFAR-10-LT 1.27 times as likely as the rarest.)
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 # The plain recipe of CIFAR-LT (Cao et al., LDAM-DRW, 2019): SGD 0.1, momentum 0.9, weight decay 2e-4,
-# batch 128, 200 epochs, linear warm-up over 5, divided by 100 at 160 and again at 180.
+# batch 128, 200 epochs, linear warm-up over 5, divided by 100 at 160 and again at 180. A linear head starts
+# as torch's own; in their code as the convolutions do.
 # bfloat16 wants a processor that has it (AVX-512 BF16, AMX, a GPU). Elsewhere it is emulated, many times
 # slower: set stage1.numerics.precision=fp32 there.
 stage1 = dict(
