@@ -13,7 +13,7 @@ import inspect
 import json
 import os
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -31,6 +31,7 @@ from lt_bench.config_reading import merged, read_config
 from lt_bench.errors import LTBenchError, near_names
 from lt_bench.registry import DATA_SAMPLERS, DATASETS, METHODS, TRANSFORMS
 from lt_bench.snapshots.hook import CAPTURES
+from lt_bench.whole_numbers import is_whole
 
 KEYS: dict[str, str] = {
     "dataset": "the dataset, a dict with a type of DATASETS",
@@ -59,6 +60,7 @@ RUNTIME_KEYS = (
     "val_interval",
     "visualizer",
 )
+
 LISTS = ("train_transforms", "test_transforms")
 # Whole numbers of ``runtime`` and the least they may be.
 RUNTIME_LEAST = {
@@ -237,11 +239,6 @@ def _import_beside(paths: Sequence[Path], modules: Sequence[str]) -> None:
             sys.path.remove(folder)
 
 
-def _is_whole(value: Any, least: int) -> bool:
-    """Whether it is a whole number from ``least``. True and False are ints to Python, to a person not."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
 def resolve(given: Mapping[str, Any]) -> dict[str, Any]:
     """A config with every default written out.
 
@@ -278,7 +275,7 @@ def resolve(given: Mapping[str, Any]) -> dict[str, Any]:
             raise LTBenchError(f"the config lacks stage1.{key}")
     for key in ("epochs", "batch_size"):
         value = cfg["stage1"][key]
-        if not _is_whole(value, 1):
+        if not is_whole(value, 1):
             raise LTBenchError(f"stage1.{key} is a whole number from 1, got {value!r}")
     cfg["stage1"].setdefault("schedule", [])
     _check_optimisation(cfg["stage1"])
@@ -291,7 +288,7 @@ def resolve(given: Mapping[str, Any]) -> dict[str, Any]:
         raise LTBenchError(
             f"stage1.recipe is dict(name=..., epochs=...), what the full schedule is; got {recipe!r}"
         )
-    if not isinstance(recipe["name"], str) or not _is_whole(recipe["epochs"], 1):
+    if not isinstance(recipe["name"], str) or not is_whole(recipe["epochs"], 1):
         raise LTBenchError(f"stage1.recipe has a name and a whole number of epochs from 1; got {recipe!r}")
     for key in LISTS:
         for index, transform in enumerate(cfg[key]):
@@ -305,7 +302,7 @@ def resolve(given: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(cfg["model"].get("backbone"), dict):
         raise LTBenchError(f"model.backbone is a dict with a 'type', got {cfg['model'].get('backbone')!r}")
     dim = cfg["model"].get("feature_dim")
-    if dim is not None and not _is_whole(dim, 1):
+    if dim is not None and not is_whole(dim, 1):
         raise LTBenchError(f"model.feature_dim is a whole number from 1, got {dim!r}")
     check_arguments(DATASETS.get(cfg["dataset"].get("type")), cfg["dataset"], "dataset")
     if not isinstance(method.get("label", ""), str):
@@ -368,11 +365,17 @@ def _check_clipping(clip: dict[str, Any]) -> None:
     """Clip a gradient that does not matter, and see what is said."""
     if not clip:
         return
+    kinds: dict[str, Callable[..., Any]] = {
+        "norm": torch.nn.utils.clip_grad_norm_,
+        "value": torch.nn.utils.clip_grad_value_,
+    }
+    kind = clip.get("type", "norm")
+    if kind not in tuple(kinds):
+        raise LTBenchError(f"stage1.clip_grad.type is one of {', '.join(kinds)}; got {kind!r}")
     weight = torch.nn.Parameter(torch.zeros(1))
     weight.grad = torch.zeros(1)
-    how = torch.nn.utils.clip_grad_value_ if clip.get("type") == "value" else torch.nn.utils.clip_grad_norm_
     try:
-        how([weight], **{key: value for key, value in clip.items() if key != "type"})
+        kinds[kind]([weight], **{key: value for key, value in clip.items() if key != "type"})
     except (TypeError, ValueError, RuntimeError) as error:
         raise LTBenchError(f"stage1.clip_grad does not clip: {error}") from error
 
@@ -384,13 +387,13 @@ def _check_snapshots(settings: dict[str, Any]) -> None:
         if settings[key] not in known:
             raise LTBenchError(f"snapshots.{key} is one of {', '.join(known)}; got {settings[key]!r}")
     keep = settings["keep"]
-    if keep != "all" and not _is_whole(keep, 0):
+    if keep != "all" and not is_whole(keep, 0):
         raise LTBenchError(f"snapshots.keep is 'all' or a number of epochs from 0, got {keep!r}")
 
 
 def _check_runtime(runtime: dict[str, Any]) -> None:
     for key, least in RUNTIME_LEAST.items():
-        if not _is_whole(runtime[key], least):
+        if not is_whole(runtime[key], least):
             raise LTBenchError(f"runtime.{key} is a whole number from {least}, got {runtime[key]!r}")
     visualizer = runtime["visualizer"]
     if not isinstance(visualizer, dict):
@@ -438,8 +441,12 @@ def _check_part(registry: Registry, cfg: Any, where: str, *supplied: str) -> Any
     if not isinstance(cfg, dict) or "type" not in cfg:
         raise LTBenchError(f"{where} is a dict with a 'type', got {cfg!r}")
     name = cfg["type"]
-    target = registry.get(name) if isinstance(name, str) else None
-    # MMEngine's get imports what has the name of a module, which is no part.
+    try:
+        target = registry.get(name) if isinstance(name, str) else None
+    except (RuntimeError, TypeError, ValueError):
+        # MMEngine's get imports what may be the name of a module, which can fail.
+        target = None
+    # A module that it found is no part.
     if not isinstance(target, type):
         raise LTBenchError(f"unknown {registry.name} {name!r}: {near_names(str(name), registry.module_dict)}")
     # The runner itself takes this key of a schedule.

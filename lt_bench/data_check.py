@@ -26,6 +26,7 @@ from lt_bench.data.public_set import PublicSet, find_root, list_folders
 from lt_bench.errors import LTBenchError, near_names
 from lt_bench.evaluation.shots import GROUPS, shot_groups
 from lt_bench.registry import DATASETS
+from lt_bench.whole_numbers import is_whole
 
 PUBLIC_SETS = {public.name: public for public in (IMAGENET_LT, PLACES_LT, INATURALIST2018)}
 # Examples of each kind that the printed table names; the JSON has all.
@@ -104,8 +105,8 @@ def check_copy(
     except TypeError as error:
         raise LTBenchError(f"dataset {name!r}: {error}; give others with --cfg-options") from error
     classes = given.get("num_classes")
-    if classes is not None and (type(classes) is not int or not 1 <= classes < MOST_CLASSES):
-        raise LTBenchError(f"num_classes is a whole number from 1, got {classes!r}")
+    if classes is not None and not (is_whole(classes, 1) and classes <= MOST_CLASSES):
+        raise LTBenchError(f"num_classes is a whole number from 1 to {MOST_CLASSES}, got {classes!r}")
     if name == "image_list":
         files = {
             part: Path(str(given[part])).expanduser() for part in ("train", "val", "test") if given.get(part)

@@ -24,6 +24,7 @@ NPZ_ERRORS = (
     AttributeError,
     RuntimeError,
     MemoryError,
+    OverflowError,
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from lt_bench.errors import LTBenchError, near_names
 from lt_bench.losses.arguments import finite_number
+from lt_bench.whole_numbers import is_whole
 
 # What looks on while a head is trained: takes the epoch (from 1), and the logits (B, C), without gradient,
 # and labels (B,) of a step before its update.
@@ -56,7 +57,7 @@ class HeadRecipe:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            if not is_whole(value, 1):
                 raise LTBenchError(f"the recipe's {name} is a whole number from 1, got {value!r}")
         for name in ("lr", "momentum", "weight_decay"):
             finite_number(getattr(self, name), 0, f"the recipe's {name}")

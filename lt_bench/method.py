@@ -85,7 +85,8 @@ class Representation(nn.Module, Method, ABC):
             in the batch's order and of the images themselves, once a step; ``"epoch_end"`` where it sees
             mixtures, several views or pairs of batches, so that snapshots need a pass of their own.
         learns_from_validation: whether :meth:`learn_from` or :meth:`end_epoch` looks at validation images,
-            which it is given only then; they are a part of stage 1's identity.
+            which it is given only then. They, and the transforms of evaluation that :meth:`learn_from` sees
+            images through, are a part of stage 1's identity only then.
     """
 
     seam = "representation"

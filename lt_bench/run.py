@@ -150,7 +150,7 @@ def run(
                 f"{job.experiment.name} seed {job.seed}: found its record {found[0]} (--force runs it again)",
                 soft_wrap=True,
             )
-    if waiting and get_rank() == 0:
+    if waiting:  # on every rank: one that ended alone would be waited for
         check_writable(settings.records)
     failures: list[LTBenchError] = []
     trained: list[tuple[list[Job], dict[str, Any]]] = []
@@ -281,9 +281,10 @@ def train_group(
 ) -> dict[str, Any]:
     """The manifest of the group's stage 1, which is trained now unless it was before."""
     needing = [job for job in group if isinstance(job.classifier, FollowingClassifier)]
+    # Of one that needs snapshots, if any does: they are taken through its transforms.
+    first = (needing or group)[0].stage
     stage = dataclasses.replace(
-        group[0].stage,
-        config={**group[0].stage.config, "snapshots": _snapshot_settings(group, needing)},
+        first, config={**first.config, "snapshots": _snapshot_settings(group, needing)}
     )
     manifest = _manifest(stage, settings)
     if manifest is not None:
@@ -372,7 +373,7 @@ def _snapshot_settings(group: list[Job], needing: list[Job]) -> dict[str, Any]:
             if other[key] != wanted[key]:
                 raise LTBenchError(
                     f"{first} and {name} share a stage 1, but ask for snapshots.{key} {wanted[key]!r} and "
-                    f"{other[key]!r}; run them with different --work-dir folders"
+                    f"{other[key]!r}; run them in calls of their own, with different --work-dir folders"
                 )
     settings = (needing or group)[0].experiment.config["snapshots"]
     keeps = [job.experiment.config["snapshots"]["keep"] for job in group]

@@ -7,9 +7,10 @@ Backbone and classifier of stage 1 are frozen. Adaptive calibration of its logit
     z'_j = σ(x) (α_j z_j + β_j) + (1 - σ(x)) z_j
 
 learned on image-balanced batches by generalised re-weighting, a cross-entropy whose class weights are
-w_j = (1 / n_j)^ρ / Σ_k (1 / n_k)^ρ. ρ = 1.2, 10 epochs, lr 0.1 at batch 256, cosine, weight decay 5e-4: the
-released settings on ImageNet-LT. As in the released code the weights are scaled to sum to C and the
-weighted cross-entropy divides by the batch's sum of weights, so that their scale does not matter.
+w_j = (1 / n_j)^ρ / Σ_k (1 / n_k)^ρ. The released settings on ImageNet-LT are ρ = 1.2, 10 epochs, lr 0.1 at
+batch 256, cosine and weight decay 5e-4; here rate and batch are those of the dataset's classifiers
+(``classifier_recipe``). As in the released code the weights are scaled to sum to C and the weighted
+cross-entropy divides by the batch's sum of weights, so that their scale does not matter.
 
 Departures: training starts from stage 1's classifier, α_j = 1 and β_j = 0. The released code writes (1 + σ
 a_j) z_j + σ β_j with a_j = α_j - 1, and starts at a_j = 1; its form is kept, since weight decay then pulls

@@ -54,6 +54,7 @@ from lt_bench.method import FeatureModel, Representation
 from lt_bench.models.stage_one import StageOneModel
 from lt_bench.registry import METHODS
 from lt_bench.task import Task
+from lt_bench.whole_numbers import is_whole
 
 
 def group_distillation(student: Tensor, expert: Tensor, classes: Tensor, temperature: float) -> Tensor:
@@ -196,7 +197,7 @@ class LFME(Representation):
                 f"lfme's temperature is above 0 and low below 1, got {temperature!r} and {low!r}; "
                 "the paper's are 2 and 0.3"
             )
-        if expert_epochs is not None and expert_epochs < 1:
+        if expert_epochs is not None and not is_whole(expert_epochs, 1):
             raise LTBenchError(f"lfme's expert_epochs is a whole number from 1, got {expert_epochs!r}")
         self.expert_epochs = expert_epochs
         groups = shot_groups(task.counts, convention).long()

@@ -59,6 +59,7 @@ from lt_bench.models.stage_one import StageOneModel
 from lt_bench.registry import METHODS
 from lt_bench.seeding import derive_seed
 from lt_bench.task import Task
+from lt_bench.whole_numbers import is_whole
 
 REACH, SCALE, MARGIN, REPEL = 10.0, 16.0, 10.0, 0.01
 # Of a denominator that is 0 only for v = M_j and w = 0.
@@ -336,7 +337,7 @@ class OLTR(Classifier):
         super().__init__(task)
         whole = {"hidden": hidden, "epochs": epochs, "batch_size": batch_size}
         for name, value in {**whole, **({} if step is None else {"step": step})}.items():
-            if not isinstance(value, int) or value < 1:
+            if not is_whole(value, 1):
                 raise LTBenchError(f"oltr: {name} is a whole number from 1, got {value!r}")
         for name, rate in {
             "backbone_lr": backbone_lr,

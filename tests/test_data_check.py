@@ -73,7 +73,7 @@ def test_image_list_image_by_image(tmp_path: Path) -> None:
     (root / "train" / "n01484850" / "n01484850_4.JPEG").write_bytes(b"")
     assert check_copy("image_list", root, options=files).faults == {"truncated": 1}
     assert check_copy("image_list", root, options={**files, "val": "gone.txt"}).faults["missing list"] == 1
-    with pytest.raises(LTBenchError, match="num_classes is a whole number from 1, got 'many'"):
+    with pytest.raises(LTBenchError, match="num_classes is a whole number from 1 to 10000000, got 'many'"):
         check_copy("image_list", root, options={**files, "num_classes": "many"})
     with pytest.raises(LTBenchError, match="missing a required argument: 'train'"):
         check_copy("image_list", root)

@@ -69,6 +69,13 @@ def test_snapshots_through_other_transforms_are_refused(short: Short, launch: La
     launch(short("class_balanced_sampling", **shifted), force=True)  # needs no snapshot
 
 
+def test_snapshots_go_through_the_transforms_of_who_needs_them(short: Short, launch: Launch) -> None:
+    shifted = short("class_balanced_sampling", **{"test_transforms.0.mean": [1.0]})
+    strong = short("class_balanced_sampling+breadcrumb_strong")
+    together = launch(named(shifted, "digits_lt/shifted"), strong, folder="together").records[1][1]
+    assert together.scores == launch(strong, folder="alone").records[0][1].scores
+
+
 def test_a_stage_held_by_another_call_fails_alone(
     short: Short, launch: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

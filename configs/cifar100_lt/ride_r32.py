@@ -1,5 +1,5 @@
 _base_ = [
-    "../_base_/datasets/cifar100_lt_rotated.py",
+    "../_base_/augmentations/cifar100_lt_rotated.py",
     "../_base_/models/cifar_resnet32_experts.py",
     "../_base_/schedules/cifar_200e.py",
 ]

@@ -382,6 +382,7 @@ def _snapshot_hook(
         else None,
         catch_up,
         parts,
+        transforms_of_snapshots(stage.config, capture),
     )
 
 

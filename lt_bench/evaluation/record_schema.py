@@ -187,7 +187,8 @@ def _meaning_faults(content: dict[str, Any]) -> Iterator[str]:
     for field, times in timed.items():
         for name, seconds in times.items():
             if not _has_type(seconds, (float,)) or not 0 <= seconds < MOST_SECONDS:
-                yield f"field '{field}.{name}' must be 0 or more seconds, got {seconds!r:.60}"
+                bounds = f"seconds from 0 to {MOST_SECONDS:g}"
+                yield f"field '{field}.{name}' must be {bounds}, got {seconds!r:.60}"
     yield from _part_faults(content["stage_seconds"], parts)
     try:
         moment = datetime.fromisoformat(content["created"])

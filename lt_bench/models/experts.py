@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from lt_bench.errors import LTBenchError
 from lt_bench.models.resnet_cifar import OptionABlock
 from lt_bench.registry import MODELS
+from lt_bench.whole_numbers import is_whole
 
 
 class ExpertBackbone(nn.Module):
@@ -98,7 +99,7 @@ def expert_backbone(backbone: nn.Module, experts: int, method: str) -> ExpertBac
 
 def _check(name: str, width: int, experts: int, own: int, most: int, channel_ratio: float) -> None:
     for key, value in (("width", width), ("experts", experts), ("own_blocks", own)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if not is_whole(value, 1):
             raise LTBenchError(f"{name}'s {key} is a whole number from 1, got {value!r}")
     if own > most:
         raise LTBenchError(f"{name} has {most} blocks that may be an expert's own, got own_blocks={own}")

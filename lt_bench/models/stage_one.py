@@ -16,6 +16,7 @@ from lt_bench.errors import LTBenchError
 from lt_bench.models.compiled import MODES, begin_step, compiled_forward
 from lt_bench.models.pretrained import check_weights, on_this_disk
 from lt_bench.registry import MODELS
+from lt_bench.whole_numbers import is_whole
 
 # More than any machine has cores; far more end the process.
 MOST_THREADS = 1024
@@ -47,8 +48,7 @@ class Numerics:
     def __post_init__(self) -> None:
         if self.precision not in ("fp32", "bf16"):
             raise LTBenchError(f"stage1.numerics.precision is 'fp32' or 'bf16', got {self.precision!r}")
-        whole = isinstance(self.threads, int) and not isinstance(self.threads, bool)
-        if self.threads is not None and not (whole and 1 <= self.threads <= MOST_THREADS):
+        if self.threads is not None and not (is_whole(self.threads, 1) and self.threads <= MOST_THREADS):
             raise LTBenchError(
                 f"stage1.numerics.threads is a whole number from 1 to {MOST_THREADS}, got {self.threads!r}"
             )

@@ -39,6 +39,8 @@ class SnapshotHook(Hook):
         catch_up: called on resume with the names of followers and trails that the checkpoint does
             not know and the last epoch done.
         parts: where the time is counted.
+        transforms: what the images of ``epoch_end_batches`` went through, of plain Python values; refused on
+            resume where a checkpoint has others.
 
     Raises:
         LTBenchError: another capture.
@@ -55,13 +57,14 @@ class SnapshotHook(Hook):
         epoch_end_batches: Iterable[Any] | None = None,
         catch_up: Callable[[set[str], int], None] | None = None,
         parts: PartTimes | None = None,
+        transforms: Any = None,
     ) -> None:
         if capture not in ("training_forward", "epoch_end"):
             raise LTBenchError(f"the hook captures at 'training_forward' or 'epoch_end', not {capture!r}")
         self.buffer = buffer
         self.recorder = recorder
         self.capture = capture
-        self.settings = {"capture": capture, "dtype": dtype}
+        self.settings = {"capture": capture, "dtype": dtype, "transforms": transforms}
         self.epoch_end_batches = epoch_end_batches
         self.catch_up = catch_up
         self.parts = parts or PartTimes()
@@ -129,7 +132,8 @@ class SnapshotHook(Hook):
         """Go on with the checkpoint's trails and followers."""
         done = int(checkpoint["meta"]["epoch"])
         taken = checkpoint.get("snapshots", {"settings": "none"})["settings"]
-        if taken != self.settings:
+        # A checkpoint of an earlier version does not say through what transforms.
+        if not isinstance(taken, dict) or {**self.settings, **taken} != self.settings:
             raise LTBenchError(
                 f"the checkpoint of epoch {done} took its snapshots with {taken}, this config asks for "
                 f"{self.settings}; resume with the settings of before, or start over with --force"

@@ -18,7 +18,7 @@ SETTLE_SECONDS = 60.0
 MARGIN = 1.5
 # Reading a GPU's memory starts a process.
 SAMPLE_SECONDS = 2.0
-# Of a device's memory; a job that has taken less has not come to the device yet.
+# Of a GPU's memory; a job that has taken less has not come to it yet.
 BEGUN = 0.002
 
 
@@ -149,7 +149,7 @@ class FittingPlaces:
         if left is None or device.empty is None:
             return False
         device.largest = max(device.largest, (device.empty - left) / device.running)
-        if device.largest < BEGUN * device.empty:
+        if self._gpus and device.largest < BEGUN * device.empty:
             device.first_start = now
         device.known = device.known or now - device.first_start >= SETTLE_SECONDS
         left_in_time = min(left, device.empty - device.running * device.largest)

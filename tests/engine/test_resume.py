@@ -350,3 +350,14 @@ def test_where_training_does_not_show_every_sample_snapshots_have_a_pass_of_thei
     assert launch(short("breadcrumb_strong", **options)).records
     (manifest,) = tmp_path.glob("here/work/stage1/*/stage1.json")
     assert json.loads(manifest.read_text())["snapshots"]["capture"] == "epoch_end"
+
+
+def test_snapshots_do_not_go_on_through_other_transforms(short: Callable, launch: Callable) -> None:
+    stem = "class_balanced_sampling+breadcrumb_strong"
+    with pytest.MonkeyPatch.context() as patch:
+        stop_before_followers(patch)
+        with pytest.raises(Killed):
+            launch(short(stem))
+    with pytest.raises(LTBenchError, match="took its snapshots with .*'transforms'"):
+        launch(short(stem, **{"test_transforms.0.mean": [1.0]}), resume=True)
+    assert launch(short(stem), resume=True).records

@@ -133,6 +133,10 @@ def test_damaged_archives_are_refused(tmp_path):
             tmp_path / "huge.npz",
             header("{'descr': '<i8', 'fortran_order': False, 'shape': (10000000000000,), }"),
         ),
+        "endless": archive(
+            tmp_path / "endless.npz",
+            header("{'descr': '<i8', 'fortran_order': False, 'shape': (10000000000000000000000,), }"),
+        ),
         "unclosed": archive(tmp_path / "unclosed.npz", header("{'descr': '<i8', 'shape': (4,")),
         "lzma": archive(tmp_path / "lzma.npz", bytes(range(256)) * 40, zipfile.ZIP_LZMA),
         "encrypted": tmp_path / "encrypted.npz",

@@ -83,6 +83,12 @@ def test_one_that_has_not_come_to_the_device_tells_nothing() -> None:
     assert machine.start(SETTLE_SECONDS) is not None
 
 
+def test_on_a_processor_a_small_one_counts_from_its_start() -> None:
+    machine = Machine(20, [], 16, 0)
+    assert machine.start() is not None
+    assert machine.start() is not None, "next to nothing, and seen for long enough"
+
+
 def test_one_that_has_ended_is_known() -> None:
     """Jobs of seconds are side by side as soon as the first was seen; those that have only begun count."""
     machine = Machine(20, [], 16, 20)

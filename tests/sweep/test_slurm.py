@@ -48,11 +48,14 @@ def test_without_slurm_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         slurm.check_cluster()
 
 
-def test_a_silent_queue_submits_nothing_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_queue_submits_nothing_again(
+    job: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(slurm, "queue", lambda: None)
     monkeypatch.setattr(slurm, "_submit", lambda *given: pytest.fail("submitted"))
+    jobs = [job()]
     with pytest.raises(LTBenchError, match="SLURM does not answer squeue"):
-        slurm.run_there(tmp_path, slurm.Resources(30), "cpu", [], Watch([], None, Console(quiet=True)))
+        slurm.run_there(tmp_path, slurm.Resources(30), "cpu", jobs, Watch(jobs, None, Console(quiet=True)))
 
 
 @pytest.fixture()

@@ -1,5 +1,5 @@
 # CIFAR-100-LT with the training augmentation of the released RIDE and SADE code, which rotates too.
-_base_ = "cifar100_lt.py"
+_base_ = "../datasets/cifar100_lt.py"
 train_transforms = [
     dict(type="batch_random_crop", padding=4),
     dict(type="batch_random_flip"),
