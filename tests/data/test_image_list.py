@@ -117,9 +117,9 @@ def test_refuses_places(folder: Path) -> None:
     (folder / "train.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(LTBenchError, match="train.txt is not UTF-8 text"):
         _build(folder)
-    (folder / "train.txt").write_text(TRAIN)
-    with pytest.raises(LTBenchError, match="label 1 at position 2 .* expected 0 to 0"):
-        _build(folder, num_classes=1)
+    (folder / "train.txt").write_text(TRAIN.replace("space.png 1", "space.png 2"))
+    with pytest.raises(LTBenchError, match="label 2 at position 2 .* expected 0 to 1"):
+        _build(folder, num_classes=2)
 
 
 def test_unchecked_files_are_missed_later(folder: Path) -> None:

@@ -54,7 +54,8 @@ def test_a_full_disk(short: Callable, launch: Callable, tmp_path: Path, part: st
     checkpoints = [p.stat().st_size for p in saved_epochs(stage).values()]
     shards = [p.stat().st_size for p in (stage / "snapshots").iterdir()]
     # Checkpoints grow with the trails; the one of the first epoch is the smallest.
-    limit = checkpoints[-1] - 1 if part == "checkpoint" else min(shards) - 1
+    # Another process's may be a few bytes smaller: whole numbers, of memory say, take as many as they need.
+    limit = checkpoints[-1] - 64 if part == "checkpoint" else min(shards) - 1
     ended = subprocess.run(
         [sys.executable, "-c", LIMITED, str(limit), *command(tmp_path / "cut")[3:]],
         env=QUIET,

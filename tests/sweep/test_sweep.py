@@ -127,7 +127,8 @@ def test_a_failing_job_and_retry(
         (["digits_lt/crt", "--gpus", "1"], "--gpus is for SLURM"),
         (["digits_lt/crt", "--slurm"], "--slurm needs --time"),
         (["digits_lt/crt", "--slurm", "--time", "soon"], "--time is minutes"),
-        (["digits_lt/crt", "--status"], "holds no jobs of a sweep"),
+        (["--status"], "holds no jobs of a sweep"),
+        (["digits_lt/crt", "--status"], "leave the configs out"),
     ],
 )
 def test_bad_input(
