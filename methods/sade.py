@@ -32,6 +32,11 @@ rotated) and are two fixed draws, not new ones in each epoch; rows of the cosine
 CIFAR-100, here they are test images, as the paper says; weights are not rounded to two digits before they
 are compared with 0.05. Training images of CIFAR are rotated by up to 15 degrees, as released; those of the
 other datasets here are not.
+
+On CIFAR-100-LT (IF 100, ResNet-32, seed 0) the three alike give 49.0; its README has 49.8. Weighted they go
+from 59.6 to 62.8 under forward-50 and from 36.8 to 40.9 under backward-50, where its README has 65.9 and
+42.4: the weights, .39/.38/.23 and .19/.34/.47, have moved by a fifth of the released script's steps, since
+the training split, which that takes its images from, has five times the test images.
 """
 
 from __future__ import annotations
