@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lt_bench import __version__
+from lt_bench.arguments import check_seeds
 from lt_bench.errors import PREEMPTED_CODE, LostProcesses, LTBenchError, Preempted
 
 if TYPE_CHECKING:
@@ -236,12 +237,6 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _check_seeds(seeds: Sequence[int]) -> None:
-    for seed in seeds:
-        if seed < 0:
-            raise LTBenchError(f"a seed is a whole number from 0, got {seed}")
-
-
 def _run(arguments: argparse.Namespace) -> None:
     choose_device(arguments.device)
     from lt_bench.config import load_experiment
@@ -249,7 +244,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from lt_bench.leaderboard.terminal import result_table
     from lt_bench.run import Settings, run
 
-    _check_seeds(arguments.seeds)
+    check_seeds(arguments.seeds)
     options = parse_options(arguments.cfg_options)
     experiments = [load_experiment(name, options) for name in arguments.configs]
     with preemption.listening(), distributed.joined(arguments.launcher, arguments.timeout):
@@ -287,7 +282,7 @@ def _show_times(records: Sequence[RunRecord], work_dir: Path, console: Any) -> N
 
 def _search(arguments: argparse.Namespace) -> None:
     choose_device(arguments.device)
-    _check_seeds(arguments.seeds)
+    check_seeds(arguments.seeds)
     from lt_bench.engine import preemption
     from lt_bench.leaderboard.terminal import search_table
     from lt_bench.search import search
@@ -324,7 +319,7 @@ def _sweep(arguments: argparse.Namespace) -> None:
 
     if not arguments.configs:
         raise LTBenchError("a sweep runs configs; name one or more, or give --status to list its jobs")
-    _check_seeds(arguments.seeds)
+    check_seeds(arguments.seeds)
     options = parse_options(arguments.cfg_options)
     asked = [Asked(name, load_experiment(name, options)) for name in arguments.configs]
     specs = plan(asked, arguments.seeds, arguments.cfg_options, arguments.work_dir, arguments.records)
@@ -433,19 +428,21 @@ def _rehearse(arguments: argparse.Namespace) -> None:
         arguments.work_dir.mkdir(parents=True, exist_ok=True)
     console = _console()
     shared = {name: getattr(arguments, name) for name in ("epochs", "keep", "dtype", "schedule", "work_dir")}
-    for name, mode in (("dim", "features"), ("steps", "features"), ("image_size", "images")):
-        if arguments.mode != mode and getattr(arguments, name) is not None:
-            option = name.replace("_", "-")
-            raise LTBenchError(f"--{option} is for --mode {mode}; leave it out")
+    own = {
+        mode: {name: value for name in names if (value := getattr(arguments, name)) is not None}
+        for mode, names in (("features", ("dim", "steps")), ("images", ("image_size",)))
+    }
+    asked_of = own.pop(arguments.mode)
+    for mode, given in own.items():
+        for name in given:
+            raise LTBenchError(f"--{name.replace('_', '-')} is for --mode {mode}; leave it out")
     if arguments.mode == "images":
-        if arguments.image_size is not None:
-            shared["image_size"] = arguments.image_size
-        asked = rehearsal.ImageRehearsal(**shared)
+        asked = rehearsal.ImageRehearsal(**shared, **asked_of)
         report = rehearsal.rehearse_images(counts, arguments.name, asked, arguments.configs, console)
     else:
         report = rehearsal.rehearse_features(
             counts,
-            rehearsal.FeatureRehearsal(dim=arguments.dim, steps=arguments.steps, **shared),
+            rehearsal.FeatureRehearsal(**shared, **asked_of),
             [load_experiment(name) for name in arguments.configs],
             lambda epochs: iter(track(epochs, "epochs", console=console, transient=True)),
         )

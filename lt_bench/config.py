@@ -25,13 +25,13 @@ import torch
 from mmengine.optim import OPTIMIZERS
 from mmengine.registry import PARAM_SCHEDULERS, VISBACKENDS, VISUALIZERS, Registry
 
+from lt_bench.arguments import is_whole
 from lt_bench.composition import JOIN, SEAMS, Part, compose, part_names
 from lt_bench.config_folders import config_folders, find_config, locate
 from lt_bench.config_reading import merged, read_config
 from lt_bench.errors import LTBenchError, near_names
 from lt_bench.registry import DATA_SAMPLERS, DATASETS, METHODS, TRANSFORMS
 from lt_bench.snapshots.hook import CAPTURES
-from lt_bench.whole_numbers import is_whole
 
 KEYS: dict[str, str] = {
     "dataset": "the dataset, a dict with a type of DATASETS",
@@ -60,7 +60,6 @@ RUNTIME_KEYS = (
     "val_interval",
     "visualizer",
 )
-
 LISTS = ("train_transforms", "test_transforms")
 # Whole numbers of ``runtime`` and the least they may be.
 RUNTIME_LEAST = {

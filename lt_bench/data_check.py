@@ -15,6 +15,7 @@ import torch
 from tabulate import tabulate
 from torch import Tensor
 
+from lt_bench.arguments import is_whole
 from lt_bench.data.checking import Finding, Report, SplitReport, check_lists
 from lt_bench.data.dataset import LongTailData
 from lt_bench.data.image_list import ListText
@@ -26,7 +27,6 @@ from lt_bench.data.public_set import PublicSet, find_root, list_folders
 from lt_bench.errors import LTBenchError, near_names
 from lt_bench.evaluation.shots import GROUPS, shot_groups
 from lt_bench.registry import DATASETS
-from lt_bench.whole_numbers import is_whole
 
 PUBLIC_SETS = {public.name: public for public in (IMAGENET_LT, PLACES_LT, INATURALIST2018)}
 # Examples of each kind that the printed table names; the JSON has all.

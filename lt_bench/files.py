@@ -2,34 +2,13 @@
 
 from __future__ import annotations
 
-import lzma
 import os
 import tempfile
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from lt_bench.errors import LTBenchError
-
-# What reading a damaged .npz raises: zip, its codecs, NumPy's header, a size that no memory has.
-NPZ_ERRORS = (
-    OSError,
-    EOFError,
-    KeyError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    RuntimeError,
-    MemoryError,
-    OverflowError,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    tokenize.TokenError,
-)
 
 
 @contextmanager

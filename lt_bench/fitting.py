@@ -19,9 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lt_bench.arguments import finite_number, is_whole
 from lt_bench.errors import LTBenchError, near_names
-from lt_bench.losses.arguments import finite_number
-from lt_bench.whole_numbers import is_whole
 
 # What looks on while a head is trained: takes the epoch (from 1), and the logits (B, C), without gradient,
 # and labels (B,) of a step before its update.

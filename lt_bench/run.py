@@ -28,11 +28,10 @@ from lt_bench.engine.locks import exclusive
 from lt_bench.engine.stage1 import (
     StageOne,
     build_representation,
-    capture_of,
     follower_name,
     numerics_of,
+    taken_how,
     train,
-    transforms_of_snapshots,
     untrained_head,
 )
 from lt_bench.engine.stage2 import FrozenRepresentation, fit, logits_of
@@ -363,17 +362,14 @@ def _snapshot_settings(group: list[Job], needing: list[Job]) -> dict[str, Any]:
     Raises:
         LTBenchError: two classifiers on one stage 1 want them taken in different ways.
     """
-    # Not by name: all points of a search have one.
-    asked = [(job.experiment.name, _snapshots_asked(job)) for job in needing or group]
-    (first, wanted), *others = asked
-    # Without one who needs them, runs may be scored on images that are seen in other ways.
-    compared = wanted.keys() - (set() if needing else {"transforms"})
-    for name, other in others:
-        for key in sorted(compared):
-            if other[key] != wanted[key]:
+    for job in needing[1:]:
+        for key, other in _snapshots_asked(job).items():
+            wanted = _snapshots_asked(needing[0])[key]
+            if other != wanted:
                 raise LTBenchError(
-                    f"{first} and {name} share a stage 1, but ask for snapshots.{key} {wanted[key]!r} and "
-                    f"{other[key]!r}; run them in calls of their own, with different --work-dir folders"
+                    f"{needing[0].experiment.name} and {job.experiment.name} share a stage 1, but ask for "
+                    f"snapshots.{key} {wanted!r} and {other!r}; run them in calls of their own, with "
+                    "different --work-dir folders"
                 )
     settings = (needing or group)[0].experiment.config["snapshots"]
     keeps = [job.experiment.config["snapshots"]["keep"] for job in group]
@@ -381,14 +377,8 @@ def _snapshot_settings(group: list[Job], needing: list[Job]) -> dict[str, Any]:
 
 
 def _snapshots_asked(job: Job) -> dict[str, Any]:
-    """How a run's snapshots are taken; whose they are, its stage 1 says."""
-    config = job.stage.config
-    capture = capture_of(config, build_representation(config, job.stage.task))
-    return {
-        "capture": capture,
-        "dtype": config["snapshots"]["dtype"],
-        "transforms": transforms_of_snapshots(config, capture),
-    }
+    """How a run wants its snapshots taken."""
+    return taken_how(job.stage.config, build_representation(job.stage.config, job.stage.task))
 
 
 def _check_snapshots_of(needing: list[Job], manifest: dict[str, Any]) -> None:
@@ -476,7 +466,7 @@ def fit_job(job: Job, representation: FrozenRepresentation) -> Fitted:
     started, spared = time.perf_counter(), representation.cache.spared
     with representation.parts.part("fitting"):
         fitted = fit(job.classifier, job.experiment.config["method"]["classifier"], representation)
-    representation.parts.seconds()  # waits for the device
+    representation.parts.wait()
     seconds, spared = time.perf_counter() - started, representation.cache.spared - spared
     head = fitted.head.to(representation.device).eval()
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from lt_bench.arguments import check_seeds
 from lt_bench.config import load_dataset, portable_dataset
 from lt_bench.engine.data import build_data, described
 from lt_bench.errors import LTBenchError
@@ -62,8 +63,8 @@ def score(
         LTBenchError: unknown dataset or convention, missing data, a file that does not fit, a negative
             seed, or another label's record filed under the same name.
     """
-    if entry.seed is not None and entry.seed < 0:
-        raise LTBenchError(f"a seed is a whole number from 0, got {entry.seed}")
+    if entry.seed is not None:
+        check_seeds([entry.seed])
     config = load_dataset(dataset, options or {})
     data = build_data(config["dataset"])
     chosen = convention or config["convention"]

@@ -174,10 +174,14 @@ class PartTimes:
 
     def seconds(self) -> dict[str, float]:
         """Seconds of every part so far, parts that are still open included. Waits for the device."""
+        self.wait()
+        return dict(self._seconds)
+
+    def wait(self) -> None:
+        """Wait until the device has done all that was begun, and count it."""
         self._switch(self._open[-1] if self._open else None)
         self.clock.wait(self._marks[-1][0])
         self._settle()
-        return dict(self._seconds)
 
     def add(self, seconds: Mapping[str, float]) -> None:
         """Count what was measured elsewhere, by an earlier call say."""

@@ -38,9 +38,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lt_bench.arguments import finite_number, is_whole
 from lt_bench.data.batch import Batch
 from lt_bench.errors import LTBenchError
-from lt_bench.losses.arguments import finite_number
 from lt_bench.losses.class_priors import log_prior
 from lt_bench.losses.precision import at_least_float32
 from lt_bench.method import FeatureModel, Representation
@@ -124,7 +124,7 @@ class BCL(Representation):
         if not self.temperature:
             raise LTBenchError("bcl's temperature is above 0, got 0; the paper's is 0.1")
         for name, value in (("hidden", hidden), ("out", out)):
-            if not isinstance(value, int) or value < 1:
+            if not is_whole(value, 1):
                 raise LTBenchError(f"bcl's {name} is a whole number from 1, got {value!r}")
         self.cosine_scale = None
         if cosine_scale is not None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lt_bench.losses.arguments import finite_number
+from lt_bench.arguments import finite_number
 from lt_bench.losses.class_weights import class_balanced_cross_entropy, effective_number_weights
 from lt_bench.method import Representation
 from lt_bench.registry import METHODS

@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lt_bench.losses.arguments import finite_number
+from lt_bench.arguments import finite_number
 from lt_bench.losses.class_weights import effective_number_weights
 from lt_bench.losses.precision import at_least_float32
 from lt_bench.method import Representation

@@ -19,8 +19,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from lt_bench.arguments import finite_number
 from lt_bench.deferred import check_fraction, has_switched
-from lt_bench.losses.arguments import finite_number
 from lt_bench.losses.class_weights import effective_number_weights
 from lt_bench.losses.precision import at_least_float32
 from lt_bench.method import Representation

@@ -27,9 +27,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lt_bench.arguments import finite_number
 from lt_bench.errors import LTBenchError
 from lt_bench.fitting import HeadRecipe, HeadTrainer
-from lt_bench.losses.arguments import finite_number
 from lt_bench.losses.precision import at_least_float32
 from lt_bench.method import Classifier, FittedClassifier, TrainedRepresentation
 from lt_bench.registry import METHODS

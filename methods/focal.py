@@ -23,7 +23,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lt_bench.losses.arguments import finite_number
+from lt_bench.arguments import finite_number
 from lt_bench.losses.precision import at_least_float32
 from lt_bench.method import Representation
 from lt_bench.registry import METHODS

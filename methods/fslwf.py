@@ -51,6 +51,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lt_bench.arguments import is_whole
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.shots import GROUPS
 from lt_bench.method import Classifier, Features, FittedClassifier, Representation, TrainedRepresentation
@@ -401,7 +402,7 @@ class FSLwFGenerator(Classifier):
             "episodes_per_step": episodes_per_step,
             "epochs": epochs,
         }.items():
-            if value is not None and (not isinstance(value, int) or value < 1):
+            if value is not None and (not is_whole(value, 1)):
                 raise LTBenchError(f"fslwf_generator: {name} is a whole number from 1, got {value!r}")
         if not 0 <= dropout < 1:
             raise LTBenchError(f"fslwf_generator: dropout is from 0 to below 1, got {dropout!r}")

@@ -33,8 +33,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lt_bench.arguments import finite_number
 from lt_bench.errors import LTBenchError
-from lt_bench.losses.arguments import finite_number
 from lt_bench.losses.class_priors import log_prior
 from lt_bench.losses.precision import at_least_float32
 from lt_bench.method import Representation

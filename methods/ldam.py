@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lt_bench.arguments import finite_number
 from lt_bench.deferred import check_fraction, has_switched
-from lt_bench.losses.arguments import finite_number
 from lt_bench.losses.class_weights import effective_number_weights
 from lt_bench.losses.margins import label_aware_margins
 from lt_bench.losses.precision import at_least_float32

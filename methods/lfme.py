@@ -45,16 +45,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lt_bench.arguments import finite_number, is_whole
 from lt_bench.data.batch import Batch
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.shots import GROUPS, shot_groups
-from lt_bench.losses.arguments import finite_number
 from lt_bench.losses.precision import at_least_float32
 from lt_bench.method import FeatureModel, Representation
 from lt_bench.models.stage_one import StageOneModel
 from lt_bench.registry import METHODS
 from lt_bench.task import Task
-from lt_bench.whole_numbers import is_whole
 
 
 def group_distillation(student: Tensor, expert: Tensor, classes: Tensor, temperature: float) -> Tensor:

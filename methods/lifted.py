@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lt_bench.arguments import finite_number
 from lt_bench.data.batch import Batch
-from lt_bench.losses.arguments import finite_number
 from lt_bench.losses.distances import pairwise_distances, same_class
 from lt_bench.method import FeatureModel, Representation
 from lt_bench.registry import METHODS

@@ -43,9 +43,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from lt_bench.arguments import finite_number
 from lt_bench.errors import LTBenchError
 from lt_bench.fitting import FeatureEpochs, HeadRecipe, HeadTrainer
-from lt_bench.losses.arguments import finite_number
 from lt_bench.losses.precision import at_least_float32
 from lt_bench.method import Classifier, FittedClassifier, ImageEpochs, ImageFeatures, TrainedRepresentation
 from lt_bench.models.heads import ScaledHead

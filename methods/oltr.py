@@ -51,6 +51,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lt_bench.arguments import is_whole
 from lt_bench.data.batch import Batch
 from lt_bench.errors import LTBenchError
 from lt_bench.method import Classifier, FittedClassifier, ImageEpochs, TrainedRepresentation
@@ -59,7 +60,6 @@ from lt_bench.models.stage_one import StageOneModel
 from lt_bench.registry import METHODS
 from lt_bench.seeding import derive_seed
 from lt_bench.task import Task
-from lt_bench.whole_numbers import is_whole
 
 REACH, SCALE, MARGIN, REPEL = 10.0, 16.0, 10.0, 0.01
 # Of a denominator that is 0 only for v = M_j and w = 0.

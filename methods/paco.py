@@ -47,9 +47,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from lt_bench.arguments import finite_number, is_whole
 from lt_bench.data.batch import Batch
 from lt_bench.errors import LTBenchError
-from lt_bench.losses.arguments import finite_number
 from lt_bench.losses.class_priors import log_prior
 from lt_bench.losses.precision import at_least_float32
 from lt_bench.method import FeatureModel, Representation
@@ -158,7 +158,7 @@ class PaCo(Representation):
         if self.momentum > 1:
             raise LTBenchError(f"paco's momentum is in 0 to 1, got {momentum!r}")
         for name, value in (("queue", queue), ("hidden", hidden), ("out", out)):
-            if (not isinstance(value, int) or value < 1) and (name, value) != ("hidden", None):
+            if (not is_whole(value, 1)) and (name, value) != ("hidden", None):
                 raise LTBenchError(f"paco's {name} is a whole number from 1, got {value!r}")
         self.hidden, self.out = hidden, out
         self.register_buffer("prior", log_prior(task.counts), persistent=False)

@@ -23,9 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lt_bench.arguments import finite_number, is_whole
 from lt_bench.data.batch import Batch
 from lt_bench.errors import LTBenchError
-from lt_bench.losses.arguments import finite_number
 from lt_bench.losses.distances import pairwise_distances, same_class
 from lt_bench.losses.precision import at_least_float32
 from lt_bench.method import FeatureModel, Representation
@@ -135,7 +135,7 @@ class RangeLoss(Representation):
     ) -> None:
         super().__init__(task)
         margin = (0.1 if normalise else 5.0) if margin is None else margin
-        if not isinstance(k, int) or k < 1:
+        if not is_whole(k, 1):
             raise LTBenchError(f"range_loss's k is a whole number from 1, got {k!r}")
         if reduction not in REDUCTIONS:
             raise LTBenchError(f"range_loss's reduction is 'mean' or 'sum', got {reduction!r}")

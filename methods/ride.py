@@ -56,11 +56,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lt_bench.arguments import finite_number, is_whole
 from lt_bench.data.batch import Batch
 from lt_bench.deferred import check_fraction, has_switched
 from lt_bench.errors import LTBenchError
 from lt_bench.fitting import HeadRecipe, HeadTrainer
-from lt_bench.losses.arguments import finite_number
 from lt_bench.losses.class_weights import effective_number_weights
 from lt_bench.losses.margins import label_aware_margins
 from lt_bench.losses.precision import at_least_float32
@@ -183,7 +183,7 @@ class RIDE(Representation):
         super().__init__(task)
         if individual not in INDIVIDUAL:
             raise LTBenchError(f"ride's individual is one of {', '.join(INDIVIDUAL)}; got {individual!r}")
-        if not isinstance(experts, int) or experts < 2:
+        if not is_whole(experts, 2):
             raise LTBenchError(f"ride's experts is a whole number from 2, got {experts!r}")
         if finite_number(base_diversity_temperature, 0, "ride's base_diversity_temperature") == 0:
             raise LTBenchError("ride's base_diversity_temperature is above 0, got 0")
@@ -363,7 +363,7 @@ class RIDERouting(Classifier):
     ) -> None:
         super().__init__(task)
         for name, value in (("top_choices", top_choices), ("hidden", hidden)):
-            if not isinstance(value, int) or value < 1:
+            if not is_whole(value, 1):
                 raise LTBenchError(f"ride_routing's {name} is a whole number from 1, got {value!r}")
         self.pos_weight = finite_number(pos_weight, 0, "ride_routing's pos_weight")
         self.top_choices, self.hidden = top_choices, hidden

@@ -48,6 +48,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lt_bench.arguments import finite_number, is_whole
 from lt_bench.data.batch import Batch
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.accuracy import per_class_accuracy
@@ -57,7 +58,6 @@ from lt_bench.evaluation.shifted import (
     shifted_distribution,
     shifted_subset,
 )
-from lt_bench.losses.arguments import finite_number
 from lt_bench.losses.class_priors import log_prior
 from lt_bench.losses.precision import at_least_float32
 from lt_bench.method import Classifier, FeatureModel, FittedClassifier, Representation, TrainedRepresentation
@@ -274,7 +274,7 @@ class SADEAggregated(Classifier):
         super().__init__(task)
         parse_shift(test_distribution)
         for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-            if not isinstance(value, int) or value < 1:
+            if not is_whole(value, 1):
                 raise LTBenchError(f"sade_aggregated's {name} is a whole number from 1, got {value!r}")
         self.test_distribution = test_distribution
         self.epochs, self.batch_size = epochs, batch_size

@@ -19,9 +19,9 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor, nn
 
+from lt_bench.arguments import finite_number, is_whole
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.accuracy import per_class_accuracy
-from lt_bench.losses.arguments import finite_number
 from lt_bench.method import Classifier, FittedClassifier, TrainedRepresentation
 from lt_bench.registry import METHODS
 from lt_bench.task import Task
@@ -78,7 +78,7 @@ class TauNorm(Classifier):
         super().__init__(task)
         if select_on not in ("val", "test"):
             raise LTBenchError(f"classifier.select_on is 'val' or 'test', got {select_on!r}")
-        if not isinstance(taus, int) or taus < 2:
+        if not is_whole(taus, 2):
             raise LTBenchError(f"classifier.taus is how many candidates from 0 to 2, 2 or more; got {taus!r}")
         self.tau = None if tau is None else finite_number(tau, 0, "tau_norm's tau")
         if self.tau is not None and self.tau > 2:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lt_bench.arguments import is_whole
 from lt_bench.data.batch_transforms import BatchTransform
 from lt_bench.data.draws import integers, uniform
 from lt_bench.errors import LTBenchError
@@ -34,7 +35,7 @@ class BatchCutout(BatchTransform):
     random = True
 
     def __init__(self, size: int, fill: str = "zeros", probability: float = 1.0) -> None:
-        if not isinstance(size, int) or size < 1:
+        if not is_whole(size, 1):
             raise LTBenchError(f"batch_cutout: size must be a whole number from 1, got {size!r}")
         if fill not in FILLS:
             raise LTBenchError(f"batch_cutout: fill is one of {', '.join(FILLS)}; got {fill!r}")

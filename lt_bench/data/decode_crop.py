@@ -23,6 +23,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
+from lt_bench.arguments import is_whole
 from lt_bench.errors import LTBenchError
 from lt_bench.registry import TRANSFORMS
 
@@ -108,7 +109,7 @@ class DecodeRandomResizedCrop(DecodingTransform):
         scale: Sequence[float] = (0.08, 1.0),
         ratio: Sequence[float] = (3 / 4, 4 / 3),
     ) -> None:
-        if not isinstance(size, int) or size < 1:
+        if not is_whole(size, 1):
             raise LTBenchError(f"decode_random_resized_crop: size is a whole number from 1, got {size!r}")
         for name, given in (("scale", scale), ("ratio", ratio)):
             if len(given) != 2 or not 0 < given[0] <= given[1]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lt_bench.arguments import is_whole
 from lt_bench.data.class_counts import class_counts
 from lt_bench.data.dataset import LongTailData
 from lt_bench.data.images import ImageSet
@@ -50,14 +51,14 @@ def generated_lt(
         sizes, source = counts, "given"
         if test_per_class is None:
             test_per_class = 10
-    if not all(isinstance(size, int) and size >= 1 for size in sizes) or not sizes:
+    if not all(is_whole(size, 1) for size in sizes) or not sizes:
         raise LTBenchError(f"counts are whole numbers from 1, one a class; got {str(sizes)[:60]}")
     for name, value in (
         ("image_size", image_size),
         ("channels", channels),
         ("test_per_class", test_per_class),
     ):
-        if not isinstance(value, int) or value < 1:
+        if not is_whole(value, 1):
             raise LTBenchError(f"generated_lt's {name} is a whole number from 1, got {value!r}")
     draw = torch.Generator().manual_seed(seed)
     shape = (channels, image_size, image_size)

@@ -274,11 +274,10 @@ def train(
     device = torch.device(get_device())
     if teachers:
         model.to(device)
-        batches: dict[str, Any] = {
-            split: evaluation_loader(stage.data, stage.config, split, device)
-            for split in stage.data.splits()
-            if split == "train" or (split == "val" and representation_of(model).learns_from_validation)
-        }
+        batches: dict[str, Any] = {"train": evaluation_loader(stage.data, stage.config, "train", device)}
+        validation = _validation_of(stage, model, device)
+        if validation is not None:
+            batches["val"] = validation
         models = {name: finished_model(teacher, device)[0] for name, teacher in teachers.items()}
         representation_of(model).learn_from(models, batches)
     dim = feature_dim(model, stage.config)
@@ -286,7 +285,7 @@ def train(
         name: method.follower(feature_dim=dim, epochs=stage.epochs, seed=stage.seed, device=device)
         for name, method in following.items()
     }
-    capture = capture_of(stage.config, representation_of(model))
+    how = taken_how(stage.config, representation_of(model))
     parts = PartTimes(device)
     clock = StageClock(PeakMemory(device), parts)
     progress = ProgressHook(console, f"stage 1 {stage.identity}")
@@ -295,9 +294,9 @@ def train(
         with_global_batch_norm(model, device)
     provenance = Provenance(code, by_rank=per_rank)
     hooks: list[Any] = [progress, clock, provenance, InProgress()]
-    if capture != "none":
+    if how["capture"] != "none":
         wanted = {*plans, default_plan(stage.task)}
-        hooks.insert(0, _snapshot_hook(stage, capture, followers, wanted, dim, device, parts))
+        hooks.insert(0, _snapshot_hook(stage, how, followers, wanted, dim, device, parts))
     elif plans:
         raise LTBenchError(
             "a classifier that needs stage 1's snapshots is asked for, and snapshots.capture is 'none'; "
@@ -327,11 +326,7 @@ def train(
             "world_size": get_world_size(),
             "trained_by": provenance.calls,
             "final_loss": runner.message_hub.get_info("epoch_loss"),
-            "snapshots": {
-                **stage.config["snapshots"],
-                "capture": capture,
-                "transforms": transforms_of_snapshots(stage.config, capture),
-            },
+            "snapshots": {**stage.config["snapshots"], **how},
         }
         if get_rank() == 0:
             write_atomically(stage.folder / MANIFEST, json.dumps(manifest, indent=2, sort_keys=True) + "\n")
@@ -340,9 +335,16 @@ def train(
     return manifest
 
 
+def _validation_of(stage: StageOne, model: StageOneModel, device: torch.device) -> Any:
+    """Validation images for a representation that learns from them; None for others, and without any."""
+    if not representation_of(model).learns_from_validation:
+        return None
+    return evaluation_loader(stage.data, stage.config, "val", device)
+
+
 def _snapshot_hook(
     stage: StageOne,
-    capture: str,
+    how: dict[str, Any],
     followers: dict[str, TrailFollower],
     plans: set[BacktrackPlan],
     dim: int,
@@ -375,14 +377,12 @@ def _snapshot_hook(
     return SnapshotHook(
         SnapshotBuffer(stage.data.train.labels, stage.task.num_classes, dim, dtype, device),
         recorder,
-        capture,
-        settings["dtype"],
+        how,
         evaluation_loader(stage.data, stage.config, "train", device, distributed=True)
-        if capture == "epoch_end"
+        if how["capture"] == "epoch_end"
         else None,
         catch_up,
         parts,
-        transforms_of_snapshots(stage.config, capture),
     )
 
 
@@ -403,10 +403,17 @@ def capture_of(config: dict[str, Any], representation: Representation) -> str:
     return "epoch_end" if asked == "training_forward" and not whole else asked
 
 
-def transforms_of_snapshots(config: dict[str, Any], capture: str) -> Any:
-    """What the images of snapshots go through where it is not what stage 1 trains on; None where it is."""
-    # As a manifest holds it.
-    return json.loads(json.dumps(config["test_transforms"])) if capture == "epoch_end" else None
+def taken_how(config: dict[str, Any], representation: Representation) -> dict[str, Any]:
+    """What two runs must have in common to share snapshots, as a manifest and a checkpoint hold it.
+
+    Returns:
+        ``capture`` (see :func:`capture_of`), ``dtype``, and ``transforms``: those that the images go through
+        where they are not what stage 1 trains on, else None.
+    """
+    capture = capture_of(config, representation)
+    transforms = config["test_transforms"] if capture == "epoch_end" else None
+    how = {"capture": capture, "dtype": config["snapshots"]["dtype"], "transforms": transforms}
+    return dict(json.loads(json.dumps(how)))
 
 
 def _runner(
@@ -460,11 +467,7 @@ def _runner(
             "type": StageOneLoop,
             "max_epochs": stage.epochs,
             "seed": stage.seed,
-            "validation": (
-                evaluation_loader(stage.data, config, "val", device)
-                if representation_of(model).learns_from_validation
-                else None
-            ),
+            "validation": _validation_of(stage, model, device),
             "log_interval": runtime["log_interval"],
             "val_interval": runtime["val_interval"],
         },

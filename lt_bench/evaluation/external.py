@@ -16,8 +16,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lt_bench.archives import read_arrays
 from lt_bench.errors import LTBenchError
-from lt_bench.files import NPZ_ERRORS
 
 
 @dataclass(frozen=True)
@@ -65,25 +65,20 @@ def read_predictions(path: str | os.PathLike[str], num_samples: int, num_classes
 
 
 def _from_npz(file: Path) -> np.ndarray:
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            names = [name for name in ("logits", "predictions") if name in archive.files]
-            if len(names) != 1:
-                raise LTBenchError(
-                    f"{file} must hold either an array 'logits' (n, C) or an array 'predictions' "
-                    f"(n,), got {sorted(archive.files)}"
-                )
-            values = archive[names[0]]
-    except NPZ_ERRORS as error:
+    arrays = read_arrays(file)
+    names = [name for name in ("logits", "predictions") if name in arrays]
+    if len(names) != 1:
         raise LTBenchError(
-            f"{file} cannot be read as .npz: {error}; save it again with numpy.savez"
-        ) from error
+            f"{file} must hold either an array 'logits' (n, C) or an array 'predictions' (n,), got "
+            f"{sorted(arrays)}"
+        )
+    values = arrays[names[0]]
     dimensions = {"logits": 2, "predictions": 1}[names[0]]
-    # A member without NumPy's header comes as bytes.
-    is_array = isinstance(values, np.ndarray)
-    if not is_array or values.ndim != dimensions or values.dtype.kind not in "iuf":
-        got = f"{values.dtype} of shape {values.shape}" if is_array else "no array"
-        raise LTBenchError(f"{file}: {names[0]!r} must be numbers of {dimensions} dimensions, got {got}")
+    if values.ndim != dimensions or values.dtype.kind not in "iuf":
+        raise LTBenchError(
+            f"{file}: {names[0]!r} must be numbers of {dimensions} dimensions, got {values.dtype} "
+            f"of shape {values.shape}"
+        )
     return values
 
 

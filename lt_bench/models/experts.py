@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lt_bench.arguments import is_whole
 from lt_bench.errors import LTBenchError
 from lt_bench.models.resnet_cifar import OptionABlock
 from lt_bench.registry import MODELS
-from lt_bench.whole_numbers import is_whole
 
 
 class ExpertBackbone(nn.Module):

@@ -12,11 +12,11 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from lt_bench.arguments import is_whole
 from lt_bench.errors import LTBenchError
 from lt_bench.models.compiled import MODES, begin_step, compiled_forward
 from lt_bench.models.pretrained import check_weights, on_this_disk
 from lt_bench.registry import MODELS
-from lt_bench.whole_numbers import is_whole
 
 # More than any machine has cores; far more end the process.
 MOST_THREADS = 1024

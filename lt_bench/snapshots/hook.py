@@ -7,7 +7,7 @@ image, not augmented, in eval mode, once at the end of the epoch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -32,15 +32,13 @@ class SnapshotHook(Hook):
     Args:
         buffer: (N, d) storage.
         recorder: what is done with a snapshot.
-        capture: ``training_forward`` or ``epoch_end``.
-        dtype: of the snapshots; what a checkpoint took otherwise is refused on resume.
+        how: they are taken, of plain Python values; where a checkpoint took them otherwise, a resume is
+            refused. ``capture``, ``training_forward`` or ``epoch_end``, is what the hook itself goes by.
         epoch_end_batches: batches with ``images`` and ``indices`` of every training image, not
             augmented; needed for ``epoch_end``.
         catch_up: called on resume with the names of followers and trails that the checkpoint does
             not know and the last epoch done.
         parts: where the time is counted.
-        transforms: what the images of ``epoch_end_batches`` went through, of plain Python values; refused on
-            resume where a checkpoint has others.
 
     Raises:
         LTBenchError: another capture.
@@ -52,19 +50,18 @@ class SnapshotHook(Hook):
         self,
         buffer: SnapshotBuffer,
         recorder: SnapshotRecorder,
-        capture: str = "training_forward",
-        dtype: str = "float32",
+        how: Mapping[str, Any],
         epoch_end_batches: Iterable[Any] | None = None,
         catch_up: Callable[[set[str], int], None] | None = None,
         parts: PartTimes | None = None,
-        transforms: Any = None,
     ) -> None:
+        capture = how["capture"]
         if capture not in ("training_forward", "epoch_end"):
             raise LTBenchError(f"the hook captures at 'training_forward' or 'epoch_end', not {capture!r}")
         self.buffer = buffer
         self.recorder = recorder
         self.capture = capture
-        self.settings = {"capture": capture, "dtype": dtype, "transforms": transforms}
+        self.settings = dict(how)
         self.epoch_end_batches = epoch_end_batches
         self.catch_up = catch_up
         self.parts = parts or PartTimes()

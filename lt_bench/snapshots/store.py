@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from lt_bench.arguments import is_whole
 from lt_bench.errors import LTBenchError
 from lt_bench.files import replacing
 from lt_bench.snapshots.snapshot import Snapshot, count_classes, labels_digest
@@ -51,7 +52,7 @@ class SnapshotStore:
         identity: str,
         keep: Literal["all"] | int = "all",
     ) -> None:
-        if keep != "all" and (not isinstance(keep, int) or isinstance(keep, bool) or keep < 1):
+        if keep != "all" and (not is_whole(keep, 1)):
             raise LTBenchError(
                 f"a snapshot store keeps 'all' or a number of epochs of at least 1, got {keep!r}; "
                 "choose one of them"

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
+from lt_bench.archives import read_arrays
 from lt_bench.data.sources.arrays import ArraySource
 from lt_bench.data.sources.source import Sources
 from lt_bench.errors import LTBenchError
-from lt_bench.files import NPZ_ERRORS
 
 KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 VAL_KEYS = ("val_images", "val_labels")
@@ -37,15 +35,7 @@ def read_npz(file: Path) -> Sources:
     Raises:
         LTBenchError: the archive cannot be read, holds pickled objects or lacks a key.
     """
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            held = {key: archive[key] for key in archive.files}
-    except NPZ_ERRORS as error:
-        reason = " ".join(str(error).split())[:160]
-        raise LTBenchError(
-            f"{file} is no readable npz archive of plain arrays ({reason}); "
-            "it may be truncated: write or fetch it again"
-        ) from error
+    held = read_arrays(file)
     has_val = "val_images" in held or "val_labels" in held
     missing = [key for key in (*KEYS, *(VAL_KEYS if has_val else ())) if key not in held]
     if missing:

@@ -1,8 +1,10 @@
-"""Checks of the numbers that a loss is configured with."""
+"""What a person means by a number: checks of those that a config gives."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 from lt_bench.errors import LTBenchError
 
@@ -22,3 +24,19 @@ def finite_number(value: float, least: float, what: str) -> float:
     if not number or not math.isfinite(value) or value < least:
         raise LTBenchError(f"{what} is a finite number from {least:g}, got {value!r}")
     return float(value)
+
+
+def is_whole(value: Any, least: int) -> bool:
+    """Whether it is a whole number from ``least``. True and False are ints to Python, to a person not."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def check_seeds(seeds: Iterable[int]) -> None:
+    """Refuse a negative seed.
+
+    Raises:
+        LTBenchError: there is one.
+    """
+    for seed in seeds:
+        if seed < 0:
+            raise LTBenchError(f"a seed is a whole number from 0, got {seed}")
