@@ -46,9 +46,10 @@ def read_arrays(file: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
             if not isinstance(array, np.ndarray):
                 raise ValueError(f"its member {name!r} is no array")
     except _ERRORS as error:
-        reason = " ".join(str(error).split())[:160]
+        # The first sentence: NumPy's second tells how to load it unsafely.
+        reason = " ".join(str(error).split()).partition(". ")[0][:160]
         raise LTBenchError(
-            f"{file} is no readable npz archive, and cannot be read as .npz of plain arrays ({reason}); "
-            "it may be truncated: write it again with numpy.savez, or fetch it again"
+            f"{file} is no readable npz archive: what it holds cannot be read as .npz ({reason}); write "
+            "plain arrays by numpy.savez, or fetch it again"
         ) from error
     return arrays
