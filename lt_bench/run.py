@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -288,7 +288,7 @@ def train_group(
     manifest = _manifest(stage, settings)
     if manifest is not None:
         if needing:
-            _check_snapshots_of(needing, manifest)
+            check_snapshots_of(needing, manifest)
         console.print(f"stage 1 {stage.identity}: trained before, shared", soft_wrap=True)
         return manifest
     following: dict[str, FollowingClassifier] = {}
@@ -381,8 +381,16 @@ def _snapshots_asked(job: Job) -> dict[str, Any]:
     return taken_how(job.stage.config, build_representation(job.stage.config, job.stage.task))
 
 
-def _check_snapshots_of(needing: list[Job], manifest: dict[str, Any]) -> None:
-    """Refuse a finished stage 1 whose snapshots are not those that the configs ask for."""
+def check_snapshots_of(needing: Sequence[Job], manifest: Mapping[str, Any]) -> None:
+    """Refuse a finished stage 1 whose snapshots are not those that the configs ask for.
+
+    Args:
+        needing: runs that need snapshots, of one stage 1 and taken alike.
+        manifest: what the finished stage says of itself.
+
+    Raises:
+        LTBenchError: they were taken in another way.
+    """
     stage = needing[0].stage
     for key, value in _snapshots_asked(needing[0]).items():
         # A stage of an earlier version does not say what transforms its snapshots were taken through.
@@ -414,7 +422,9 @@ def _finish_all(
                     except LTBenchError as error:
                         failures.append(error)
                         console.print(
-                            f"{job.experiment.name} seed {job.seed}: failed: {error}", soft_wrap=True
+                            f"{job.experiment.name} seed {job.seed}: failed: {error}",
+                            soft_wrap=True,
+                            markup=False,
                         )
                         continue
                     results[job.place] = (path, record)
@@ -493,7 +503,7 @@ def _finish(
     config = job.experiment.config
     task, data = job.stage.task, job.stage.data
     memory = PeakMemory(representation.device)
-    # Made once for all jobs, and counted for each.
+    # Made once for all jobs, and counted for each that uses them.
     for split in ("val", "test"):
         representation.features(split)
     parts = representation.parts
@@ -511,7 +521,9 @@ def _finish(
     splits = {fitted.selected_on, done.chosen_on} - {"none"}
     chosen_on = "test" if "test" in splits else next(iter(splits), None)
     following = representation.follower_seconds(follower_name(config["method"]["classifier"]))
-    features = sum(representation.seconds[split] for split in ("val", "test"))
+    # A classifier with a model of its own makes its own, counted where it makes them.
+    used = fitted.model is None
+    features = sum(representation.seconds[split] for split in ("val", "test")) if used else 0.0
     stage2 = {name: value - before.get(name, 0.0) for name, value in parts.seconds().items()}
     stage2["features"] = stage2.get("features", 0.0) + features
     stage_seconds = {

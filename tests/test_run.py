@@ -14,7 +14,7 @@ from lt_bench.config import Experiment
 from lt_bench.engine.checkpoints import saved_epochs
 from lt_bench.engine.locks import exclusive
 from lt_bench.errors import LTBenchError
-from lt_bench.evaluation.environment import code_version
+from lt_bench.evaluation.environment import PLACE, code_version
 from lt_bench.run import Outcome
 
 Short = Callable[..., Experiment]
@@ -163,7 +163,8 @@ def test_a_record_says_which_code_trained_and_what_each_part_took(short: Short, 
     outcome = launch(short("plain"), short("breadcrumb_strong"))
     plain, strong = (record for _, record in outcome.records)
     assert plain.stage1 is not None
-    assert plain.stage1["trained_by"] == [code_version()]
+    environment = {key: plain.environment[key] for key in PLACE}
+    assert plain.stage1["trained_by"] == [{**code_version(), "environment": environment}]
     assert plain.stage1["world_size"] == 1
     # Its epochs were trained alongside stage 1, of whose time they are no part.
     assert strong.stage_seconds["classifier"] > 5 * plain.stage_seconds["classifier"]

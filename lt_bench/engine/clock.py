@@ -5,6 +5,8 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -71,8 +73,17 @@ class StageClock(Hook):
         parts = self.parts.seconds()
         return breakdown(parts, self.seconds)
 
-    def before_train(self, runner: Runner) -> None:
-        """Start the clock."""
+    @contextmanager
+    def before_the_run(self, name: str) -> Iterator[None]:
+        """What the block takes belongs to the stage, as part ``name``, though its training has not begun."""
+        started = time.perf_counter()
+        with self.parts.part(name):
+            yield
+        self.parts.wait()
+        self.before += time.perf_counter() - started
+
+    def before_run(self, runner: Runner) -> None:
+        """Start the clock: what a resume makes up for before it trains counts."""
         self._started = time.perf_counter()
 
     def after_train_iter(
@@ -104,8 +115,9 @@ class StageClock(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Go on from those of the calls before."""
-        self.before = float(checkpoint["meta"]["stage_seconds"])
+        before = float(checkpoint["meta"]["stage_seconds"])
+        self.before += before
         followers = sum(checkpoint["meta"].get("follower_seconds", {}).values())
-        unknown = {"followers": followers, NOT_MEASURED: self.before - followers}
+        unknown = {"followers": followers, NOT_MEASURED: before - followers}
         self.parts.add(checkpoint["meta"].get("stage_parts", unknown))
         self.memory.most = max(self.memory.most, int(checkpoint["meta"]["peak_memory_bytes"]))

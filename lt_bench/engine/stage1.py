@@ -43,6 +43,7 @@ from lt_bench.engine.progress import ProgressHook
 from lt_bench.engine.provenance import Provenance
 from lt_bench.engine.runner import StageOneRunner
 from lt_bench.errors import LTBenchError
+from lt_bench.evaluation.environment import describe_environment
 from lt_bench.evaluation.metric import ShotMetric
 from lt_bench.files import sweep, write_atomically
 from lt_bench.method import FollowingClassifier, Representation, TrailFollower
@@ -272,6 +273,8 @@ def train(
     barrier()
     model = build_model(stage)
     device = torch.device(get_device())
+    parts = PartTimes(device)
+    clock = StageClock(PeakMemory(device), parts)
     if teachers:
         model.to(device)
         batches: dict[str, Any] = {"train": evaluation_loader(stage.data, stage.config, "train", device)}
@@ -279,20 +282,19 @@ def train(
         if validation is not None:
             batches["val"] = validation
         models = {name: finished_model(teacher, device)[0] for name, teacher in teachers.items()}
-        representation_of(model).learn_from(models, batches)
+        with clock.before_the_run("forward"):
+            representation_of(model).learn_from(models, batches)
     dim = feature_dim(model, stage.config)
     followers: dict[str, TrailFollower] = {
         name: method.follower(feature_dim=dim, epochs=stage.epochs, seed=stage.seed, device=device)
         for name, method in following.items()
     }
     how = taken_how(stage.config, representation_of(model))
-    parts = PartTimes(device)
-    clock = StageClock(PeakMemory(device), parts)
     progress = ProgressHook(console, f"stage 1 {stage.identity}")
     per_rank = model.numerics.batch_norm == "rank"
     if get_world_size() > 1 and not per_rank:
         with_global_batch_norm(model, device)
-    provenance = Provenance(code, by_rank=per_rank)
+    provenance = Provenance(code, describe_environment(device), by_rank=per_rank)
     hooks: list[Any] = [progress, clock, provenance, InProgress()]
     if how["capture"] != "none":
         wanted = {*plans, default_plan(stage.task)}
@@ -364,7 +366,7 @@ def _snapshot_hook(
     def catch_up(missing: set[str], done: int) -> None:
         late = SnapshotRecorder(
             {plan: trail for plan, trail in recorder.trails.items() if plan.key in missing},
-            {},
+            parts=parts,
         )
         names = [name for name in missing if name in followers]
         for name in names:
@@ -373,6 +375,7 @@ def _snapshot_hook(
             late.followers[name] = followers[name]
         for epoch in range(1, done + 1):
             late.end_epoch(stage.store().read(epoch, device))
+        recorder.seconds.update(late.seconds)
 
     return SnapshotHook(
         SnapshotBuffer(stage.data.train.labels, stage.task.num_classes, dim, dtype, device),

@@ -128,11 +128,8 @@ class FrozenRepresentation(TrainedRepresentation):
             workers=config["runtime"]["workers"],
         )
         # A view is an epoch: augmentation depends on (seed, epoch).
-        epochs = LoaderEpochs(loader, self.parts)
-        drawn = [
-            torch.cat([self.model.features(batch.images) for batch in epochs.epoch(view)])
-            for view in range(1, views + 1)
-        ]
+        epochs = ImageFeatureEpochs(self.model, LoaderEpochs(loader, self.parts), self.cache, self.parts)
+        drawn = [torch.cat([rows for rows, _ in epochs.made(view)]) for view in range(1, views + 1)]
         return torch.stack(drawn, dim=1), part.labels.to(self.device)
 
     def model_copy(self) -> StageOneModel:

@@ -14,6 +14,8 @@ import lt_bench
 
 PACKAGES = ("torch", "torchvision", "mmengine", "mmpretrain", "numpy")
 CODE_FOLDERS = ("lt_bench", "methods", "configs")
+# What seconds are of: they are compared only where all of it is the same.
+PLACE = ("cpu", "device", "threads")
 
 
 def _git(root: Path, *arguments: str) -> str | None:

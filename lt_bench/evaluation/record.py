@@ -57,8 +57,9 @@ class RunRecord:
         config: the fully resolved config.
         selected: hyper-parameters that were selected, e.g. ``{'tau': 0.7}``.
         stage1: ``identity``, ``epochs`` that were run, ``recipe`` (its label) and the
-            ``recipe_epochs`` that the recipe asks for, ``world_size`` and ``trained_by`` (the code's
-            versions, as ``code`` has them, of every call that trained it); None for external predictions.
+            ``recipe_epochs`` that the recipe asks for, ``world_size`` and ``trained_by`` (of every call that
+            trained it the code's version, as ``code`` has it, and the processor, device and threads as its
+            ``environment``); None for external predictions.
         scores: the scores on the test split, in percent.
         stage_seconds: seconds that each stage took; ``stage1`` without the classifiers that followed it.
         stage_parts: the same by parts (:mod:`lt_bench.timing`): the ``clock`` that measured them, ``stage1``

@@ -1,7 +1,7 @@
 """A specification and run records, put together.
 
-Records of one config are one row; its seeds are pooled. Pooling is refused where anything but the
-seed differs between them. A row without a record says "not run".
+Records of one config are one row; its seeds are pooled. Pooling is refused where config or data differ
+between them; where the code's version does, a note says so. A row without a record says "not run".
 """
 
 from __future__ import annotations

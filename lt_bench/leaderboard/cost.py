@@ -1,17 +1,18 @@
 """What a method costs: its training time in that of another, plain.
 
 Seconds are of a machine and of what else ran on it. So they are compared seed by seed, and only between runs
-on one kind of processor or device with as many threads. The time is that of stage 1 and of the classifier;
-evaluation, and the stage 1 of a method's teachers, are not in it.
+whose stages were trained on one kind of processor or device with as many threads. The time is that of stage 1
+and of the classifier; evaluation, and the stage 1 of a method's teachers, are not in it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lt_bench.evaluation.environment import PLACE
 from lt_bench.evaluation.record import RunRecord
 from lt_bench.leaderboard.table import MEASURED, TableRow
 
@@ -46,5 +47,12 @@ def _seconds(row: TableRow | None) -> dict[tuple[Any, ...], float]:
 
 
 def _where(record: RunRecord) -> tuple[Any, ...]:
-    environment = record.environment
-    return tuple(environment.get(key) for key in ("cpu", "device", "threads"))
+    """Where the classifier was fitted and where stage 1 was trained, which may have been in other calls."""
+    calls = (record.stage1 or {}).get("trained_by") or ()
+    # A stage 1 of an earlier version does not say where: it is taken to be where the classifier was fitted.
+    trained = {_place(call["environment"]) for call in calls if "environment" in call}
+    return _place(record.environment), frozenset(trained or {_place(record.environment)})
+
+
+def _place(environment: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(environment.get(key) for key in PLACE)

@@ -6,6 +6,7 @@ bytes.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -153,6 +154,10 @@ def _warning_notes(section: Section, rows: Sequence[TableRow], left_out: Sequenc
         notes.append("† A hyper-parameter was chosen on the test split: the figure is optimistic.")
     if any(row.state == EXTERNAL for row in rows):
         notes.append("External: predictions of a model that was not trained here, scored here.")
+    mixed = [row.label for row in rows if len({_version(record) for record in row.records}) > 1]
+    if mixed:
+        which = "all rows" if len(mixed) == len(rows) else ", ".join(mixed)
+        notes.append(f"Seeds of one row were measured by different versions of the code: {which}.")
     data: dict[str, list[str]] = {}
     for row in rows:
         data.setdefault(row.records[0].dataset["identity"], []).append(row.label)
@@ -166,6 +171,13 @@ def _warning_notes(section: Section, rows: Sequence[TableRow], left_out: Sequenc
         )
         notes.append(f"Left out: {record.name}, seed {record.seed}: its {facts}.")
     return notes
+
+
+def _version(record: RunRecord) -> str:
+    """The code that fitted and that which trained, as text to be compared."""
+    calls = (record.stage1 or {}).get("trained_by") or []
+    trained = [{key: value for key, value in call.items() if key != "environment"} for call in calls]
+    return json.dumps([record.code, trained], sort_keys=True)
 
 
 def _published_notes(section: Section, class_counts: Mapping[str, int] | None) -> list[str]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from lt_bench.evaluation.record import RunRecord
@@ -34,6 +35,8 @@ def result_table(records: Sequence[RunRecord]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for name, group in by_name.items():
         label = group[0].label if labels[group[0].label] == 1 else f"{group[0].label} ({name})"
+        # A label is a person's words: its brackets are no markup.
+        label = escape(label)
         cells = [_cell([getattr(record.scores, name) for record in group]) for name in _SCORES]
         calibration = _cell([record.scores.ece for record in group])
         table.add_row(label, *cells, calibration, str(len(group)))
@@ -105,7 +108,7 @@ def stage2_times(records: Sequence[RunRecord]) -> Table:
         parts = (record.stage_parts or {}).get("stage2") or {}
         cells = [f"{parts[name]:.2f}" if name in parts else "" for name in STAGE2_PARTS]
         whole = f"{sum(parts.values()):.2f}" if parts else ""
-        table.add_row(f"{record.label} seed {record.seed}", *cells, whole)
+        table.add_row(escape(f"{record.label} seed {record.seed}"), *cells, whole)
     return table
 
 

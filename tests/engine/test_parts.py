@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def assert_whole(record: RunRecord) -> None:
     stage1, stage2 = parts["stage1"], parts["stage2"]
     assert set(stage1) <= set(STAGE1_PARTS) and set(stage2) <= set(STAGE2_PARTS)
     assert min(*stage1.values(), *stage2.values()) >= 0
-    assert sum(stage1.values()) - stage1["followers"] == pytest.approx(seconds["stage1"], abs=2e-3)
+    assert sum(stage1.values()) - stage1.get("followers", 0.0) == pytest.approx(seconds["stage1"], abs=2e-3)
     assert sum(stage2.values()) == pytest.approx(seconds["classifier"] + seconds["evaluation"], abs=1e-6)
 
 
@@ -48,7 +49,7 @@ def stopped(launch: Callable, experiments: list[Experiment], folder: Path) -> Pa
 
 def test_the_parts_of_every_record_add_up(short: Callable, launch: Callable, tmp_path: Path) -> None:
     options = {"stage1.epochs": 10, "runtime.val_interval": 2}
-    stems = ("plain", "crt", "ncm", "breadcrumb_strong", "breadcrumb_weak", "tau_norm")
+    stems = ("plain", "crt", "ncm", "breadcrumb_strong", "breadcrumb_weak", "tau_norm", "oltr")
     records = {r.name.split("/")[1]: r for _, r in launch(*(short(s, **options) for s in stems)).records}
     for record in records.values():
         assert_whole(record)
@@ -57,6 +58,8 @@ def test_the_parts_of_every_record_add_up(short: Callable, launch: Callable, tmp
     stage2 = {name: record.stage_parts["stage2"] for name, record in records.items()}
     assert stage2["crt"]["data"] > 0 and stage2["crt"]["forward"] > 0 and stage2["crt"]["fitting"] > 0
     assert "data" not in stage2["plain"]
+    assert stage2["plain"]["features"] > 0
+    assert stage2["oltr"]["features"] == 0, "it has features of its own, which its other parts have"
     assert stage2["breadcrumb_strong"]["following"] == pytest.approx(stage1["followers"], rel=0.05)
     assert stage2["breadcrumb_weak"]["following"] == 0
     assert stage2["tau_norm"]["prediction"] + stage2["tau_norm"]["fitting"] > 0
@@ -132,6 +135,46 @@ def test_a_resumed_run_knows_the_parts_of_the_calls_before(
     for name, value in more.items():
         assert value < parts[name] < value + 20
     assert manifest(tmp_path / "here")["seconds"] > 3100
+
+
+def test_a_classifier_that_joins_at_a_resume_has_all_of_its_time(
+    short: Callable, launch: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from methods.breadcrumb import BreadcrumbFollower
+
+    stopped(launch, [short("plain")], tmp_path)  # epochs 1 to 3 are saved
+    observe = BreadcrumbFollower.observe
+
+    def slow(self, *args):
+        time.sleep(0.1)
+        observe(self, *args)
+
+    monkeypatch.setattr(BreadcrumbFollower, "observe", slow)
+    records = [
+        record for _, record in launch(short("plain"), short("breadcrumb_strong"), resume=True).records
+    ]
+    assert records[1].stage_parts["stage2"]["following"] >= 0.5, "of five epochs"
+    assert sum(manifest(tmp_path / "here")["parts"].values()) >= 0.5
+    assert records[1].scores == launch(short("breadcrumb_strong"), folder="alone").records[0][1].scores
+    for record in records:
+        assert_whole(record)
+
+
+def test_what_a_student_learns_from_beforehand_is_in_its_time(
+    short: Callable, launch: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from methods.lfme import LFME
+
+    learn_from = LFME.learn_from
+
+    def slow(self, *args):
+        time.sleep(0.5)
+        learn_from(self, *args)
+
+    monkeypatch.setattr(LFME, "learn_from", slow)
+    (record,) = (record for _, record in launch(short("lfme")).records)
+    assert record.stage_parts["stage1"]["forward"] >= 0.5 and record.stage_seconds["stage1"] >= 0.5
+    assert_whole(record)
 
 
 def test_a_checkpoint_without_parts_is_gone_on_with_and_said(

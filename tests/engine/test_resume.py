@@ -361,3 +361,21 @@ def test_snapshots_do_not_go_on_through_other_transforms(short: Callable, launch
     with pytest.raises(LTBenchError, match="took its snapshots with .*'transforms'"):
         launch(short(stem, **{"test_transforms.0.mean": [1.0]}), resume=True)
     assert launch(short(stem), resume=True).records
+
+
+def test_a_classifier_that_joins_at_a_resume_equals_one_that_was_there(
+    short: Callable, launch: Callable, tmp_path: Path
+) -> None:
+    """Its own trail and its own epochs are made up for from the stored snapshots."""
+    all_of_them = [
+        *(short(stem) for stem in METHODS),
+        short("back_tracking", **{"method.classifier.length": 3}),
+    ]
+    whole = launch(*all_of_them, folder="whole")
+    with pytest.MonkeyPatch.context() as patch:
+        stop_before_followers(patch)
+        with pytest.raises(Killed):
+            launch(short("plain"), folder="cut")
+    resumed = launch(*all_of_them, folder="cut", resume=True)
+    assert scores(resumed) == scores(whole)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")

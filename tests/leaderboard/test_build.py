@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 
 import pytest
+from rich.console import Console
 
 from lt_bench.errors import LTBenchError
 from lt_bench.leaderboard.build import build_table
 from lt_bench.leaderboard.metrics import METRICS
 from lt_bench.leaderboard.spec import load_spec
 from lt_bench.leaderboard.statistics import estimate
+from lt_bench.leaderboard.terminal import result_table
 
 
 def section_of(spec, records):
@@ -159,6 +162,24 @@ def test_rows_measured_on_different_data_are_named(make_record, toy_spec):
     assert not any(note.startswith("Not comparable") for note in same)
 
 
+def test_seeds_of_different_versions_of_the_code_are_named(make_record, toy_spec):
+    def noted(*records):
+        return [note for note in section_of(toy_spec, records).notes if "different versions" in note]
+
+    def trained_by(record, commit, threads):
+        call = {**record.code, "commit": commit, "environment": {"threads": threads}}
+        return dataclasses.replace(record, stage1={**record.stage1, "trained_by": [call]})
+
+    newer = {"version": "0.1.0", "commit": "b" * 40, "dirty": False}
+    same = [make_record(), make_record(seed=1), make_record("toy_lt/crt", 0)]
+    assert noted(*same) == []
+    told = "Seeds of one row were measured by different versions of the code: Plain."
+    assert noted(*same, make_record("toy_lt/plain", 2, code=newer)) == [told]
+    trained = [trained_by(make_record(seed=seed), "a" * 40, threads=seed) for seed in range(2)]
+    assert noted(*trained, same[2]) == [], "where it was trained is no version"
+    assert noted(trained[0], trained_by(make_record(seed=1), "c" * 40, 1), same[2]) == [told]
+
+
 def test_notes_state_seeds_convention_and_sources(make_record, toy_spec):
     records = [make_record(seed=0), make_record(seed=1), make_record("toy_lt/crt", 1)]
     notes = section_of(toy_spec, records).notes
@@ -182,3 +203,12 @@ def test_the_paper_tables_build_without_records():
         for section in build_table(load_spec(name), []).sections:
             assert section.notes[0] == "Measured: no record yet."
             assert {row.state for row in section.rows} == {"not run"}
+
+
+def test_the_terminal_shows_a_label_as_it_is(make_record):
+    console = Console(file=io.StringIO(), width=200)
+    console.print(
+        result_table([make_record(label="Ours [v2]"), make_record("toy_lt/crt", label="[/b] [red]")])
+    )
+    printed = console.file.getvalue()
+    assert "Ours [v2]" in printed and "[/b] [red]" in printed

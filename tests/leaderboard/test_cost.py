@@ -63,6 +63,22 @@ def test_times_of_other_machines_are_not_compared(make_record, spec, other):
     assert "Cost" not in render(table, "md")
 
 
+@pytest.mark.parametrize("where", [{"threads": 1}, {"cpu": "B"}])
+def test_times_of_stages_that_were_trained_elsewhere_are_not_compared(make_record, spec, where):
+    """A classifier may be fitted in another call, on another machine, than its stage 1 was trained."""
+    plain = timed(make_record, "toy_lt/plain", 0, 100.0, 0.0)
+    crt = timed(make_record, "toy_lt/crt", 0, 50.0, 10.0)
+
+    def cost(trained):
+        calls = [{"version": "0", "commit": None, "dirty": None, "environment": {**HERE, **trained}}]
+        known = dataclasses.replace(crt, stage1={**crt.stage1, "trained_by": calls})
+        rows = {row.label: row for row in build_table(spec, [plain, known]).sections[0].rows}
+        return rows["cRT"].cost
+
+    assert cost({}) == pytest.approx(0.6)
+    assert cost(where) is None
+
+
 def test_no_costs_unless_asked_for_and_none_without_times(make_record, toy_spec, spec):
     records = [timed(make_record, name, 0, 1.0, 1.0) for name in ("toy_lt/plain", "toy_lt/crt")]
     assert all(row.cost is None for row in build_table(toy_spec, records).sections[0].rows)
