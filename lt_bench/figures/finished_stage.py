@@ -11,7 +11,7 @@ from typing import Any
 from lt_bench.config import load_experiment
 from lt_bench.engine.stage2 import FrozenRepresentation
 from lt_bench.errors import LTBenchError
-from lt_bench.run import Job, Settings, held, jobs_of
+from lt_bench.run import Job, Settings, check_snapshots_of, held, jobs_of
 
 
 @contextmanager
@@ -27,20 +27,28 @@ def finished_stage(
         work_dir: folder of stage-1 artefacts.
 
     Raises:
-        LTBenchError: the config is faulty, its stage 1 was not trained, or its snapshots were not all kept;
-            the sentence has the command that trains it.
+        LTBenchError: the config is faulty or takes no snapshots, its stage 1 was not trained, or its
+            snapshots were taken in another way or not all kept; where training helps, the sentence has the
+            command.
     """
     if seed < 0:
         raise LTBenchError(f"a seed is a whole number from 0, got {seed}")
     experiment = load_experiment(config, options)
+    if experiment.config["snapshots"]["capture"] == "none":
+        raise LTBenchError(
+            f"this figure is made of snapshots, and {experiment.name} takes none (snapshots.capture is "
+            "'none'); give --cfg-options snapshots.capture=training_forward, or name another config"
+        )
     (job,) = jobs_of([experiment], [seed], Settings(work_dir, work_dir / "records"))
     stage = job.stage
     command = _command(config, seed, options, work_dir)
-    if stage.manifest() is None:
+    manifest = stage.manifest()
+    if manifest is None:
         raise LTBenchError(
             f"there is no finished stage 1 of {experiment.name} with seed {seed} in {work_dir}; "
             f"train it: {command}"
         )
+    check_snapshots_of([job], manifest)
     missing = set(range(1, stage.epochs + 1)) - set(stage.store().epochs())
     if missing:
         raise LTBenchError(

@@ -9,6 +9,9 @@ the lemma says increase >= gain / 2, so that a gain comes with an increase (theo
 no classifier meets. With those of :mod:`lt_bench.figures.optimal_classifier` it may fail, as where classes
 moved apart between the two epochs: the loss fell, but aligned features have moved with them and add little.
 Every point is shown, whether the lemma holds for it or not.
+
+Z^e is as ``snapshots.capture`` took it: by (2) at the end of epoch e (``epoch_end``), or in the epoch's
+training forward, as the configs of this project have it.
 """
 
 from __future__ import annotations

@@ -129,6 +129,10 @@ def figure_4(asked: Asked) -> Made:
         classes = middle_classes(task.counts, task.groups)
         plan = class_specific_plan(task.counts)
         epochs = chosen_epochs(asked.epochs, plan.max_depth, representation.epochs, MAPPED)
+        if len(epochs) > plots.MOST_COLOURS:
+            raise LTBenchError(
+                f"{plots.MOST_COLOURS} epochs can be told apart in figure 4, got {len(epochs)}; name fewer"
+            )
         features, points = shown_features(representation.replay(plan), classes, epochs, representation.seed)
     points[["x", "y"]] = embed(features, representation.seed).numpy()
     counts = {label: int(task.counts[label]) for label in classes.values()}

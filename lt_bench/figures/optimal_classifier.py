@@ -43,7 +43,7 @@ def optimal_classifier(features: Tensor, labels: Tensor, weight_decay: float) ->
         W (C, d) and b (C,), float64, on the features' device.
 
     Raises:
-        LTBenchError: lambda is not above 0, or the optimum was not reached.
+        LTBenchError: lambda is not above 0 or too small for float64, or the optimum was not reached.
     """
     if not weight_decay > 0:
         raise LTBenchError(
@@ -54,7 +54,12 @@ def optimal_classifier(features: Tensor, labels: Tensor, weight_decay: float) ->
     share = 1 / labels.bincount().double()
     curvature = (inputs * (share[labels] / (2 * len(share)))[:, None]).T @ inputs
     curvature.diagonal().add_(weight_decay)
-    factor = torch.linalg.cholesky(curvature, upper=True)
+    factor, failed = torch.linalg.cholesky_ex(curvature, upper=True)
+    if failed:
+        raise LTBenchError(
+            f"a weight decay of {weight_decay} is lost in rounding beside these features; raise "
+            "classifier_recipe.weight_decay"
+        )
     inputs = torch.linalg.solve_triangular(factor, inputs, upper=True, left=False)
     with torch.enable_grad():
         solved = torch.zeros(len(share), inputs.shape[1], dtype=torch.float64, device=inputs.device)

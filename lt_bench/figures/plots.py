@@ -26,7 +26,8 @@ _VARIANT_STYLE: dict[str, dict[str, Any]] = {
     "strong": {"color": COLOURS[1], "linestyle": "-", "marker": "D"},
 }
 _LINES = ("-", "--", "-.", ":")
-# As many curves as can be told apart.
+# As many as can be told apart, by colour and by curve.
+MOST_COLOURS = len(COLOURS)
 MOST_CURVES = len(COLOURS) * len(_LINES)
 _LIGHT = "#999999"
 # Nats on both sides of 0 that figure 3 shows on a linear scale.
@@ -71,7 +72,7 @@ def draw_snapshot_map(points: pd.DataFrame, counts: dict[int, int]) -> Figure:
         axes = figure.add_subplot(1, len(shown), place)
         for epoch in epochs:
             part = own[own["epoch"] == epoch]
-            colour = COLOURS[epochs.index(epoch) % len(COLOURS)]
+            colour = COLOURS[epochs.index(epoch)]
             for source, of_source in part.groupby("source", sort=False):
                 style: dict[str, Any] = (
                     {"marker": "o", "s": 4, "alpha": 0.7, "linewidths": 0}
@@ -91,7 +92,7 @@ def draw_snapshot_map(points: pd.DataFrame, counts: dict[int, int]) -> Figure:
         # The few-shot class before EMANATE within the limits of that after it.
         _square(axes, shown[list(shown)[-1]] if group == GROUPS[FEW] else own)
     marks: list[Any] = [
-        axes.scatter([], [], s=13, color=COLOURS[number % len(COLOURS)], label=f"epoch {epoch}")
+        axes.scatter([], [], s=13, color=COLOURS[number], label=f"epoch {epoch}")
         for number, epoch in enumerate(epochs)
     ]
     marks.append(axes.scatter([], [], s=4, color=_LIGHT, label="back-tracked and aligned"))

@@ -4,6 +4,8 @@ Of the few-shot class also A_j^e is shown: what EMANATE, with its class-specific
 of it in the same epochs. All features of all shown epochs are embedded at once, so every panel is a part of
 one map, and the few-shot class before and after EMANATE has the same coordinates.
 
+Z^e is as ``snapshots.capture`` took it, see :mod:`lt_bench.figures.loss_increase`.
+
 How far a class's epochs lie apart in the map is told by the silhouette of its points with the epochs as
 clusters: 0 where epochs lie on one another, 1 where each is a cluster of its own.
 """
@@ -17,6 +19,7 @@ import pandas as pd
 import torch
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from lt_bench.errors import LTBenchError
@@ -116,7 +119,10 @@ def embed(features: Tensor, seed: int) -> Tensor:
     """
     perplexity = min(PERPLEXITY, (len(features) - 1) / 3)
     tsne = TSNE(perplexity=perplexity, init="pca", random_state=derive_seed(seed, "t-SNE") % 2**32, n_jobs=1)
-    return torch.from_numpy(tsne.fit_transform(features.numpy()))
+    # n_jobs is of the neighbours alone. A sum over several threads is rounded as the threads come, and t-SNE
+    # makes another map of that.
+    with threadpool_limits(1):
+        return torch.from_numpy(tsne.fit_transform(features.numpy()))
 
 
 def panels(points: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -145,7 +145,10 @@ def test_stages_and_snapshots_that_are_not_there(
             "--work-dir nowhere --records nowhere/records"
         )
         assert command in sentence
+    assert "takes none" in refused(capsys, "3", STRONG, "--cfg-options", "snapshots.capture=none")
     shutil.copytree(trained / "stage1", "copy/stage1")
+    other = ["--work-dir", "copy", "--cfg-options", *OPTIONS, "snapshots.capture=epoch_end"]
+    assert "took its snapshots with capture 'training_forward'" in refused(capsys, "3", STRONG, *other)
     (shard,) = Path("copy").rglob("epoch_0004.safetensors")
     shard.unlink()
     sentence = refused(capsys, "3", STRONG, "--work-dir", "copy", "--cfg-options", *OPTIONS)
@@ -163,6 +166,14 @@ def test_epochs_and_classes_that_cannot_be_shown(
     here: Path, options: list[str], capsys: pytest.CaptureFixture
 ) -> None:
     assert "from 8 to 10, got 7, 9" in refused(capsys, "4", STRONG, *options, "--epochs", "9", "7")
+    many = ["stage1.epochs=20", "--epochs", *map(str, range(8, 16))]
+    assert (
+        main(["run", STRONG, "--work-dir", "long", "--records", "long", "--cfg-options", *OPTIONS, many[0]])
+        == 0
+    )
+    capsys.readouterr()
+    long = ["--work-dir", "long", "--cfg-options", *OPTIONS, *many]
+    assert "7 epochs can be told apart in figure 4, got 8" in refused(capsys, "4", STRONG, *long)
     assert "two or more epochs from 1 to 10, got 4" in refused(capsys, "3", STRONG, *options, "--epochs", "4")
     assert "digits_lt/breadcrumb_strong" in refused(capsys, "5b", "digits_lt/plain", *options)
     for loss in ("nan", "inf", "-1"):

@@ -83,3 +83,18 @@ def test_it_is_said_where_the_optimum_was_not_reached(monkeypatch: pytest.Monkey
     monkeypatch.setattr("lt_bench.figures.optimal_classifier.MOST_STEPS", 2)
     with pytest.raises(LTBenchError, match="no optimal linear classifier was found within 2 steps"):
         optimal_classifier(*long_tailed(0), 5e-4)
+
+
+def test_a_weight_decay_that_rounding_loses_is_said() -> None:
+    """One feature an affine function of another: without the decay the curvature is singular."""
+    values = torch.linspace(1, 2, 50, dtype=torch.float64)
+    labels = torch.arange(50) % 2
+    refused = 0
+    for slope in torch.linspace(1.1, 2.9, 10).tolist():
+        features = torch.stack([values, slope * values + 1 / 3], 1)
+        try:
+            optimal_classifier(features, labels, 1e-19)
+        except LTBenchError as error:
+            assert "raise classifier_recipe.weight_decay" in str(error)
+            refused += "is lost in rounding" in str(error)
+    assert refused > 0

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -90,6 +94,19 @@ def test_the_embedding_is_seeded() -> None:
     first, again = embed(features, 0), embed(features, 0)
     assert first.shape == (len(features), 2) and torch.isfinite(first).all()
     assert torch.equal(first, again)
+
+
+def test_the_embedding_is_the_same_with_any_number_of_threads(tmp_path: Path) -> None:
+    """OpenMP's, which scikit-learn takes at a process's start."""
+    code = (
+        "import sys, torch; from lt_bench.figures.snapshot_map import embed\n"
+        "torch.save(embed(torch.load(sys.argv[1]), 0), sys.argv[2])"
+    )
+    torch.save(torch.randn(200, 16, generator=torch.Generator().manual_seed(0)), tmp_path / "features.pt")
+    for threads in ("1", "3"):
+        words = [sys.executable, "-c", code, str(tmp_path / "features.pt"), str(tmp_path / threads)]
+        subprocess.run(words, check=True, env={**os.environ, "OMP_NUM_THREADS": threads})
+    assert torch.equal(torch.load(tmp_path / "1"), torch.load(tmp_path / "3"))
 
 
 def test_panels_and_silhouette() -> None:
