@@ -16,6 +16,18 @@ class Held(LTBenchError):
     """Another process holds the folder."""
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a process holds ``folder``, this one included."""
+    try:
+        with open(folder / ".lock") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 @contextmanager
 def exclusive(folder: Path, what: str, option: str = "--work-dir") -> Iterator[IO[str]]:
     """Hold ``folder`` for this process; the lock ends with the process, however it ends.

@@ -46,8 +46,8 @@ class Attempt:
         """Write the mark of an attempt whose process has ended.
 
         Returns:
-            ``done``; ``failed`` where the run said why or broke; ``interrupted`` where it was stopped, and
-            goes on at the next attempt.
+            ``done``; ``failed`` where the run said why or broke; ``interrupted`` where it was stopped or
+            another call held its stage 1, and goes on at the next attempt.
         """
         code = self.process.wait()
         with self.held:
@@ -56,7 +56,7 @@ class Attempt:
                 wall = time.monotonic() - self.started
                 self.job.mark_done(_cost(spec, wall if self.from_nothing else None))
                 return "done"
-            if code in OWN_FAULTS:
+            if code in OWN_FAULTS and not self.job.kept_out():
                 self.job.mark_failed(_sentence(self.job.log, self.log_from, code), code)
                 return "failed"
             return "interrupted"
@@ -82,7 +82,7 @@ def start(job: SweepJob, device: str, environment: Mapping[str, str], through: S
     spec = job.spec
     with ExitStack() as stack:
         lock = stack.enter_context(exclusive(job.folder, f"the job {spec.title}", option="--folder"))
-        from_nothing = not spec.found() and not any(_stage(spec, one).exists() for one in spec.stages)
+        from_nothing = not spec.found() and not any(stage.exists() for stage in spec.folders())
         log = stack.enter_context(open(job.log, "ab"))
         process = subprocess.Popen(
             [*through, *command(spec, device)],
@@ -121,16 +121,12 @@ def stop_all(attempts: Sequence[Attempt], grace: float = GRACE_SECONDS) -> None:
             attempt.process.wait()
 
 
-def _stage(spec: Spec, identity: str) -> Path:
-    return Path(spec.work_dir) / "stage1" / identity
-
-
 def stage1_seconds(spec: Spec) -> dict[str, float]:
     """Seconds of those of the job's stage 1s that are trained, by identity; earlier calls included."""
     seconds = {}
-    for identity in spec.stages:
+    for stage in spec.folders():
         try:
-            seconds[identity] = float(json.loads((_stage(spec, identity) / MANIFEST).read_text())["seconds"])
+            seconds[stage.name] = float(json.loads((stage / MANIFEST).read_text())["seconds"])
         except (FileNotFoundError, ValueError, KeyError):
             # Not finished; or damaged, which the run itself will say.
             continue

@@ -14,13 +14,13 @@ in it say how far it is.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from lt_bench.config import digest
+from lt_bench.engine.locks import is_held
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.record import RunRecord, find_record
 from lt_bench.files import write_atomically
@@ -70,6 +70,10 @@ class Spec:
         """Equal for jobs that differ in nothing but the seed, and so cost the same."""
         return self.names, self.options
 
+    def folders(self) -> list[Path]:
+        """Folders of the stage 1s, teachers' included."""
+        return [Path(self.work_dir) / "stage1" / identity for identity in self.stages]
+
     def found(self) -> list[RunRecord]:
         """Those of the job's records that are written.
 
@@ -108,11 +112,11 @@ class SweepJob:
             return "done"
         if self.running():
             return "running"
+        if self.spec.recorded():
+            return "done"
         if self.marked("failed"):
             return "failed"
-        if not self.log.exists():
-            return "waiting"
-        return "done" if self.spec.recorded() else "interrupted"
+        return "interrupted" if self.log.exists() else "waiting"
 
     def marked(self, mark: Literal["done", "failed"]) -> bool:
         """Whether the job has a mark."""
@@ -120,14 +124,11 @@ class SweepJob:
 
     def running(self) -> bool:
         """Whether a process holds the job's folder."""
-        try:
-            with open(self.folder / ".lock") as handle:
-                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        return False
+        return is_held(self.folder)
+
+    def kept_out(self) -> bool:
+        """Whether another call holds one of the stage 1s that the job, which is not running, needs."""
+        return any(is_held(stage) for stage in self.spec.folders())
 
     def create(self) -> None:
         """Make the folder with its spec; one that is there is left as it is."""

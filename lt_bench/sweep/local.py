@@ -10,6 +10,7 @@ from lt_bench.sweep.attempt import Attempt, start, stop_all
 from lt_bench.sweep.job import SweepJob
 from lt_bench.sweep.machine import cores, memory_reader
 from lt_bench.sweep.room import FittingPlaces, FixedPlaces, Place, Places
+from lt_bench.sweep.signals import held_back
 from lt_bench.sweep.watch import Watch
 
 POLL_SECONDS = 0.2
@@ -43,17 +44,24 @@ def run_here(places: Places, device: str, jobs: Sequence[SweepJob], watch: Watch
     """
     waiting = list(jobs)
     running: list[tuple[Attempt, Place]] = []
+    # Jobs that a sweep which was killed left running: they have a place, and are waited for.
+    left: dict[str, Place] = {}
     try:
         while waiting or running:
+            for job in waiting:
+                if job.spec.id not in left and job.running() and (place := places.take()) is not None:
+                    left[job.spec.id] = place
+            full = False
             for job in list(waiting):
                 if job.running():
-                    # A sweep that was killed left it; it is waited for.
                     continue
-                place = places.take()
+                place = left.pop(job.spec.id, None) or (None if full else places.take())
                 if place is None:
-                    break
+                    full = True
+                    continue
                 try:
-                    running.append((start(job, device, place.environment), place))
+                    with held_back():
+                        running.append((start(job, device, place.environment), place))
                 except Held:
                     places.give_back(place, whole=False)
                     continue

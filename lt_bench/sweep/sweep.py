@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
 
 from lt_bench.engine.locks import exclusive
 from lt_bench.errors import LTBenchError
 from lt_bench.sweep.job import Spec, SweepJob
+from lt_bench.sweep.signals import interrupting
 from lt_bench.sweep.watch import Watch, failure_lines
 
 Launch = Callable[[Sequence[SweepJob], Watch], None]
@@ -34,9 +32,9 @@ def sweep(
 
     Raises:
         LTBenchError: another sweep holds the folder; at the end, jobs that failed or were interrupted.
-        KeyboardInterrupt: on Ctrl-C or SIGTERM, when the jobs' processes have ended.
+        KeyboardInterrupt: on Ctrl-C, SIGTERM or SIGHUP, when the jobs' processes have ended.
     """
-    with exclusive(folder, "the sweep", option="--folder"), _interrupted_by_sigterm(folder):
+    with exclusive(folder, "the sweep", option="--folder"), _going_on_is_told(folder):
         jobs = [SweepJob(folder / "jobs" / spec.id, spec) for spec in specs]
         for job in jobs:
             job.create()
@@ -56,8 +54,8 @@ def sweep(
         )
     if stopped:
         raise LTBenchError(
-            f"{len(stopped)} of {len(jobs)} jobs were ended from outside; their logs are in "
-            f"{folder / 'jobs'}, and the same call goes on with them"
+            f"{len(stopped)} of {len(jobs)} jobs were ended from outside, or another call held their stage "
+            f"1; their logs are in {folder / 'jobs'}, and the same call goes on with them"
         )
 
 
@@ -73,22 +71,9 @@ def _bring_up_to_date(job: SweepJob, retry: bool) -> None:
 
 
 @contextmanager
-def _interrupted_by_sigterm(folder: Path) -> Iterator[None]:
-    """SIGTERM interrupts like Ctrl-C; both say how to go on."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    def install(handler: Callable[[int, FrameType | None], None] | int | None) -> None:
-        # Signals are the main thread's.
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)
-
-    before = signal.getsignal(signal.SIGTERM)
-    install(interrupt)
+def _going_on_is_told(folder: Path) -> Iterator[None]:
     try:
-        yield
+        with interrupting():
+            yield
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(f"the same call goes on with what is not done in {folder}") from error
-    finally:
-        install(before)

@@ -40,6 +40,16 @@ def test_one_that_ended_when_nobody_was_left_to_mark_it(
     assert one.state() == "done" and not one.marked("done")
 
 
+def test_records_say_more_than_other_marks(job: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plain run may have written them meanwhile."""
+    one = job()
+    one.mark_failed("the disk is full", 2)
+    monkeypatch.setattr(Spec, "recorded", lambda self: True)
+    assert one.state() == "done"
+    one.forget("failed")
+    assert one.state() == "done"
+
+
 def test_a_spec_comes_back_and_names_its_folder(job: Callable, spec: Callable) -> None:
     one = job()
     assert open_job(one.folder) == one

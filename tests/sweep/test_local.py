@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,11 +19,13 @@ import pytest
 from rich.console import Console
 
 import lt_bench.sweep.watch as watch_module
+from lt_bench.engine.locks import exclusive
 from lt_bench.errors import LTBenchError
 from lt_bench.sweep import attempt
 from lt_bench.sweep.job import Spec, SweepJob
 from lt_bench.sweep.local import run_fitting, run_here
 from lt_bench.sweep.room import FixedPlaces
+from lt_bench.sweep.signals import held_back, interrupting
 from lt_bench.sweep.sweep import sweep
 from lt_bench.sweep.watch import Watch
 
@@ -192,6 +197,77 @@ def test_a_job_outlives_a_killed_sweep_and_is_waited_for(
     watch.refresh = told  # type: ignore[method-assign]
     run_here(FixedPlaces(1, [], 1), "cpu", [one], watch)
     assert polls[0] == "running" and one.state() == "done" and one.log.read_text() == "second\n"
+
+
+def test_what_a_killed_sweep_left_has_a_place(
+    job: Callable, scripts: dict[int, str], recorded: set[int]
+) -> None:
+    """With one place, nothing starts beside a job that still runs; then it is the first to go on."""
+    first, left = job(), job(seed=1)
+    scripts.update({0: "print('first')", 1: "print('left')"})
+    recorded.update((0, 1))
+    begun: list[bool] = []
+    with ExitStack() as stack:
+        stack.enter_context(exclusive(left.folder, "the job of a killed sweep"))
+
+        def told(*_: Any) -> None:
+            begun.append(first.log.exists())
+            if len(begun) == 3:
+                stack.close()
+
+        watch = Watch([first, left], 1, Console(quiet=True))
+        watch.refresh = told  # type: ignore[method-assign]
+        run_here(FixedPlaces(1, [], 1), "cpu", [first, left], watch)
+    assert begun[:3] == [False] * 3
+    assert first.state() == left.state() == "done"
+
+
+def test_a_job_whose_stage_another_call_holds_is_no_failure(
+    job: Callable, scripts: dict[int, str], recorded: set[int]
+) -> None:
+    one = job()
+    (stage,) = one.spec.folders()
+    scripts[0] = "import sys; print('lt-bench: is held by another process'); sys.exit(2)"
+    with exclusive(stage, "another call"):
+        here(one)
+    assert one.state() == "interrupted"
+    here(one)
+    assert one.state() == "failed"
+
+
+def test_a_signal_while_a_job_is_started_ends_that_job(
+    job: Callable, scripts: dict[int, str], recorded: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes between the process's start and its being known."""
+    one = job()
+    scripts[0] = "import time; time.sleep(60)"
+    started: list[subprocess.Popen] = []
+    begin = subprocess.Popen
+
+    def signalled(*args: Any, **kwargs: Any) -> subprocess.Popen:
+        started.append(begin(*args, **kwargs))
+        os.kill(os.getpid(), signal.SIGTERM)
+        return started[-1]
+
+    monkeypatch.setattr(attempt.subprocess, "Popen", signalled)
+    with pytest.raises(KeyboardInterrupt), interrupting():
+        here(one)
+    assert started[0].poll() is not None and not one.running()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_what_is_ignored_stays_ignored() -> None:
+    """``nohup`` and a shell's ``&``: a process inherits what is ignored, but no handler."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interrupting(), held_back():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        with pytest.raises(KeyboardInterrupt), held_back():
+            os.kill(os.getpid(), signal.SIGINT)
+            passed = True
+        assert passed and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_failures_are_told_and_retried(
