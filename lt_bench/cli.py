@@ -115,7 +115,11 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--out", type=Path, default=SEARCHES, help="folder of search reports (%(default)s)")
     search.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (%(default)s)")
     search.add_argument("--resume", action="store_true", help="go on with an unfinished stage 1")
-    search.add_argument("--force", action="store_true", help="start an unfinished stage 1 over")
+    search.add_argument(
+        "--force",
+        action="store_true",
+        help="start an unfinished stage 1 over; replace another search's report",
+    )
     search.set_defaults(command=_search)
 
     sweep = commands.add_parser("sweep", help="run configs x seeds, many at once, here or on SLURM")
@@ -594,7 +598,7 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def parse_grid(pairs: Sequence[str]) -> dict[str, list[Any]]:
-    """``key=v1,v2`` pairs; values are read as those of ``--cfg-options``.
+    """``key=v1,v2`` pairs; values are read as those of ``--cfg-options``, and may be lists (``[1,2],[3]``).
 
     Raises:
         LTBenchError: a pair without ``=`` or without two values, or a key that is named twice.
@@ -602,7 +606,7 @@ def parse_grid(pairs: Sequence[str]) -> dict[str, list[Any]]:
     grid: dict[str, list[Any]] = {}
     for pair in pairs:
         key, equals, values = pair.partition("=")
-        listed = values.split(",")
+        listed = _apart(values)
         if not equals or not key or len(listed) < 2 or not all(listed):
             raise LTBenchError(f"--grid expects key=v1,v2,... with two values or more, got {pair!r}")
         if key in grid:
@@ -611,6 +615,18 @@ def parse_grid(pairs: Sequence[str]) -> dict[str, list[Any]]:
         if len(set(map(repr, grid[key]))) < len(listed):
             raise LTBenchError(f"--grid gives {key} a value twice, {values}; give each once")
     return grid
+
+
+def _apart(text: str) -> list[str]:
+    """The parts of a text between its commas, but for those within brackets."""
+    parts, depth = [""], 0
+    for sign in text:
+        depth += (sign in "([{") - (sign in ")]}")
+        if sign == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return parts
 
 
 def _value(text: str) -> Any:

@@ -57,7 +57,7 @@ def search(
         work_dir: folder of stage-1 artefacts; points that share a stage 1 train it once.
         out: folder of reports.
         resume: go on with unfinished stages.
-        force: train what is unfinished or damaged from the first epoch.
+        force: train what is unfinished or damaged from the first epoch; replace another search's report.
         console: where a person reads.
 
     Returns:
@@ -66,8 +66,9 @@ def search(
         ``chosen``, ``code`` and ``created``.
 
     Raises:
-        LTBenchError: anything that a person can mend; a dataset without a validation split; a grid of
-            more than :data:`MOST_POINTS` points.
+        LTBenchError: anything that a person can mend; a dataset without a validation split; a method that
+            chooses on the test split; a grid of more than :data:`MOST_POINTS` points; the report of another
+            search of this config lies in ``out``.
     """
     for key in grid:
         if key in options:
@@ -78,25 +79,48 @@ def search(
     experiments = [load_experiment(config, {**options, **point}) for point in points]
     code = code_version()
     check_writable(out)
-    settings = Settings(work_dir, out, resume=resume, force=force)
-    scored = _on_validation(points, experiments, seeds, settings, console, code)
-    means = [math.fsum(point["mean_class"]) / len(seeds) for point in scored]
     first = experiments[0]
-    report = {
+    asked = {
         "config": first.name,
         "rule": RULE,
         "grid": {key: list(values) for key, values in grid.items()},
         "options": {key: value for key, value in options.items() if not key.startswith("dataset.")},
         "seeds": list(seeds),
         "dataset": portable_dataset(first.config["dataset"]),
+    }
+    path = out / f"{first.name}.json"
+    if not force:
+        _check_report(path, asked)
+    settings = Settings(work_dir, out, resume=resume, force=force)
+    scored = _on_validation(points, experiments, seeds, settings, console, code)
+    means = [math.fsum(point["mean_class"]) / len(seeds) for point in scored]
+    report = {
+        **asked,
         "points": scored,
         "chosen": points[means.index(max(means))],
         "code": code,
         "created": utc_now(),
     }
-    path = out / f"{first.name}.json"
     write_atomically(path, json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
     return report, path
+
+
+def _check_report(path: Path, asked: Mapping[str, Any]) -> None:
+    """Refuse to write over the report of another search: it may be a choice's only evidence."""
+    try:
+        there = json.loads(path.read_text())
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise LTBenchError(f"{path} is no report of a search; move it away, or give another --out") from error
+    # As it would be read again.
+    wanted = json.loads(json.dumps(asked))
+    differing = [key for key in wanted if not isinstance(there, dict) or there.get(key) != wanted[key]]
+    if differing:
+        raise LTBenchError(
+            f"{path} is the report of another search ({', '.join(differing)} differ); give another --out, or "
+            "--force to replace it"
+        )
 
 
 def _on_validation(
@@ -146,7 +170,13 @@ def _on_validation(
 
 
 def _score(job: Job, representation: FrozenRepresentation) -> Scores:
-    found = fit_job(job, representation).logits("val")
+    fitted = fit_job(job, representation)
+    if "test" in (fitted.classifier.selected_on, fitted.chosen_on):
+        raise LTBenchError(
+            f"{job.experiment.name} chooses on the test split, which a search does not touch; let it choose "
+            "on validation, or search another config"
+        )
+    found = fitted.logits("val")
     if found is None:
         raise RuntimeError("a dataset with a validation split has its features")
     (logits, labels), task = found, job.stage.task

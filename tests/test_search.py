@@ -18,7 +18,9 @@ from tests.short import SHORT
 OPTIONS = {**SHORT, "stage1.epochs": 2}
 
 
-def searched(folder: Path, grid: dict, seeds: tuple[int, ...] = (0, 1), **options) -> tuple[dict, Path]:
+def searched(
+    folder: Path, grid: dict, seeds: tuple[int, ...] = (0, 1), force: bool = False, **options
+) -> tuple[dict, Path]:
     return search(
         "digits_lt/tau_norm",
         grid,
@@ -27,6 +29,7 @@ def searched(folder: Path, grid: dict, seeds: tuple[int, ...] = (0, 1), **option
         work_dir=folder / "work",
         out=folder / "searches",
         resume=False,
+        force=force,
         console=Console(quiet=True),
     )
 
@@ -61,6 +64,32 @@ def test_the_test_split_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(FrozenRepresentation, "features", features)
     searched(tmp_path, {"method.classifier.tau": [0.5, 1.0]}, (0,))
     assert read and "test" not in read
+
+
+def test_what_would_choose_on_the_test_split_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LTBenchError, match="chooses on the test split, which a search does not touch"):
+        searched(tmp_path, {"runtime.log_interval": [5, 10]}, (0,), **{"method.classifier.select_on": "test"})
+
+
+def test_the_report_of_another_search_is_not_written_over(tmp_path: Path) -> None:
+    grid = {"method.classifier.tau": [0.0, 1.0]}
+    _, path = searched(tmp_path, grid, (0,))
+    first = path.read_text()
+    for changed in (
+        lambda: searched(tmp_path, {"method.classifier.tau": [0.0, 2.0]}, (0,)),
+        lambda: searched(tmp_path, grid, (1,)),
+        lambda: searched(tmp_path, grid, (0,), **{"stage1.epochs": 1}),
+        lambda: searched(tmp_path, grid, (0,), **{"dataset.imbalance_factor": 4}),
+    ):
+        with pytest.raises(LTBenchError, match="is the report of another search"):
+            changed()
+        assert path.read_text() == first
+    searched(tmp_path, grid, (0,))
+    searched(tmp_path, {"method.classifier.tau": [0.0, 2.0]}, (0,), force=True)
+    assert json.loads(path.read_text())["grid"] == {"method.classifier.tau": [0.0, 2.0]}
+    path.write_text("{")
+    with pytest.raises(LTBenchError, match="is no report of a search"):
+        searched(tmp_path, grid, (0,))
 
 
 def test_a_dataset_without_validation_is_refused(tmp_path: Path) -> None:
@@ -98,6 +127,8 @@ def test_a_key_of_the_grid_is_no_option(tmp_path: Path) -> None:
 
 def test_grids() -> None:
     assert parse_grid(["a.b=1,2.5,x", "c=true,none"]) == {"a.b": [1, 2.5, "x"], "c": [True, None]}
+    assert parse_grid(["a=[1,2],[3]"]) == {"a": [[1, 2], [3]]}
+    assert parse_grid(["a=[{'b':1,'c':(2,3)}],[]"]) == {"a": [[{"b": 1, "c": (2, 3)}], []]}
     for wrong in (["a"], ["a=1"], ["a=1,"], ["=1,2"]):
         with pytest.raises(LTBenchError, match="two values or more"):
             parse_grid(wrong)
@@ -125,6 +156,6 @@ def test_points_of_one_stage_1_are_scored_on_their_own_validation_images(tmp_pat
     both, _ = searched(tmp_path, {"test_transforms": [plain, dark]}, (0,), **fixed)
     assert len(list((tmp_path / "work" / "stage1").iterdir())) == 1
     for point, transforms in zip(both["points"], (plain, dark), strict=True):
-        alone, _ = searched(tmp_path, {"test_transforms": [transforms]}, (0,), **fixed)
+        alone, _ = searched(tmp_path, {"test_transforms": [transforms]}, (0,), force=True, **fixed)
         assert alone["points"][0]["mean_class"] == point["mean_class"]
     assert both["points"][0]["mean_class"] != both["points"][1]["mean_class"]
