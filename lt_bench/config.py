@@ -345,6 +345,10 @@ def _check_optimisation(stage1: dict[str, Any]) -> None:
         target = _check_part(PARAM_SCHEDULERS, entry, where, "optimizer", "param_name")
         parts.append((where, target, entry))
     for where, target, entry in parts:
+        steps = entry.get("milestones", [])
+        # One that no epoch equals would be passed over in silence.
+        if not isinstance(steps, (list, tuple)) or not all(is_whole(step, 0) for step in steps):
+            raise LTBenchError(f"{where}.milestones is a list of whole numbers, got {steps!r}")
         given = {k: v for k, v in entry.items() if k not in ("type", "convert_to_iter_based")}
         if optimizer is not None and entry.get("by_epoch", True) and "end" in (_parameters(target) or {}):
             # As the runner does: a schedule without an end has the training's.

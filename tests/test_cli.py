@@ -132,6 +132,10 @@ def test_bad_words(here: Path, capsys: pytest.CaptureFixture, words: list[str], 
         ("stage1.numerics.compile=max-autotune", "compile is none or one of default, reduce-overhead"),
         ("stage1.schedule=5", "stage1.schedule is a list of dicts"),
         ("stage1.schedule=[3]", "stage1.schedule[0] is a dict with a 'type'"),
+        (
+            "stage1.schedule=[{'type':'MultiStepLR','milestones':[3.5]}]",
+            "stage1.schedule[0].milestones is a list of whole numbers, got [3.5]",
+        ),
         ("stage1.optimizer.lr=fast", "stage1.optimizer of type 'SGD' does not build"),
         ("stage1.clip_grad=3", "stage1.clip_grad is a dict"),
         ("stage1.recipe=x", "stage1.recipe is dict(name=..., epochs=...)"),
@@ -333,3 +337,12 @@ def test_two_processes_on_one_stage_1(here: Path, capsys: pytest.CaptureFixture,
     first.wait()
     first.stdout.close()
     assert f"pid {first.pid}" in sentence and "wait for it to end" in sentence
+
+
+def test_make_trains_beside_the_committed_records() -> None:
+    """A run would find those, and train nothing."""
+    makefile = (Path(__file__).parents[1] / "Makefile").read_text()
+    assert "--records work_dirs/" in makefile.split("\nNEW = ")[1].splitlines()[0]
+    for target in ("demo", "board", "grid"):
+        recipe = makefile.split(f"\n{target}: ")[1].split("\n\n")[0].splitlines()[1:]
+        assert recipe and all("$(NEW)" in line or "--records work_dirs/" in line for line in recipe), target

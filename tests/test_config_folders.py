@@ -5,10 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from lt_bench.config import load_experiment
 from lt_bench.config_folders import find_config, list_configs
+from lt_bench.data.profile import exponential_counts
+from lt_bench.engine.stage1 import build_representation
 from lt_bench.errors import LTBenchError
+from lt_bench.evaluation.shots import shot_groups
+from lt_bench.registry import METHODS
+from lt_bench.task import Task
 
 
 @pytest.fixture()
@@ -101,3 +107,41 @@ def test_those_that_are_shipped(folder: str, kind: str, factor: int) -> None:
     here = [name.partition("/")[2] for name in list_configs() if name.startswith(f"{folder}/")]
     there = [name.partition("/")[2] for name in list_configs() if name.startswith("cifar100_lt/")]
     assert here == there and len(here) > 30
+
+
+@pytest.mark.parametrize(
+    ("folder", "classes"),
+    [
+        ("cifar100_lt_if50", 100),
+        ("cifar100_lt_if10", 100),
+        ("cifar10_lt", 10),
+        ("cifar10_lt_if50", 10),
+        ("cifar10_lt_if10", 10),
+    ],
+)
+def test_every_config_of_a_derived_folder_means_something_there(folder: str, classes: int) -> None:
+    """Its methods take the folder's class counts, but for one that the board leaves out."""
+    for name in (name for name in list_configs() if name.startswith(f"{folder}/")):
+        config = load_experiment(name).config
+        factor = config["dataset"].get("imbalance_factor", 100)
+        counts = torch.tensor(exponential_counts(50_000 // classes, factor, classes))
+        names = tuple(map(str, range(classes)))
+        task = Task(folder, names, counts, "strict", shot_groups(counts, "strict"))
+        build_representation(config, task)
+        if name == "cifar10_lt_if10/fslwf_r32":
+            with pytest.raises(LTBenchError, match="has none under the convention"):
+                METHODS.build({**config["method"]["classifier"], "task": task})
+            continue
+        METHODS.build({**config["method"]["classifier"], "task": task})
+
+
+@pytest.mark.parametrize(
+    "folder", ["digits_lt", "fashion_mnist_lt", "cifar100_lt", "imagenet_lt", "places_lt"]
+)
+def test_recipes_of_one_name_are_one_recipe(folder: str) -> None:
+    """A board states the recipe of a row's stage 1 by its name."""
+    seen: dict[str, object] = {}
+    for name in (name for name in list_configs() if name.startswith(f"{folder}/")):
+        stage1 = load_experiment(name).config["stage1"]
+        assert seen.setdefault(stage1["recipe"]["name"], stage1) == stage1, name
+    assert seen

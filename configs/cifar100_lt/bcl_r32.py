@@ -14,7 +14,7 @@ contrasted = [crop, flip, jitter, dict(type="batch_grayscale", probability=0.2),
 train_transforms = [dict(type="batch_views", views=[[crop, flip, normalize], contrasted, contrasted])]
 del normalize, crop, flip, jitter, contrasted
 # Weight decay of the released code.
-stage1 = dict(optimizer=dict(weight_decay=5e-4))
+stage1 = dict(recipe=dict(name="BCL"), optimizer=dict(weight_decay=5e-4))
 method = dict(
     label="BCL",
     representation=dict(type="bcl"),

@@ -14,7 +14,7 @@ contrasted = [crop, flip, jitter, dict(type="batch_grayscale", probability=0.2),
 train_transforms = [dict(type="batch_views", views=[[crop, flip, normalize], contrasted])]
 del normalize, crop, flip, jitter, contrasted
 # Learning rate and weight decay of the released script for this dataset.
-stage1 = dict(optimizer=dict(lr=0.02, weight_decay=5e-4))
+stage1 = dict(recipe=dict(name="PaCo"), optimizer=dict(lr=0.02, weight_decay=5e-4))
 method = dict(
     label="PaCo",
     representation=dict(type="paco"),

@@ -6,7 +6,7 @@ _base_ = [
 # Weight decay of stage 1 and threshold of MaxNorm: searched on validation, three seeds:
 # leaderboards/searches/digits_lt/weight_balancing.json. The rest of stage 2 is as on CIFAR-100-LT, but
 # for the dataset's batch.
-stage1 = dict(optimizer=dict(weight_decay=5e-3))
+stage1 = dict(recipe=dict(name="weight balancing"), optimizer=dict(weight_decay=5e-3))
 method = dict(
     label="Weight balancing",
     representation=dict(type="plain"),

@@ -6,7 +6,10 @@ _base_ = [
 # BBN shares all but the last block and keeps the channels.
 model = dict(backbone=dict(experts=2, own_blocks=1, channel_ratio=1.0))
 # Steps at 60% and 80% of the epochs, as released for CIFAR-100-LT; batches of 128 pairs.
-stage1 = dict(schedule=[dict(type="MultiStepLR", milestones=[18, 24], gamma=0.01, by_epoch=True)])
+stage1 = dict(
+    recipe=dict(name="BBN"),
+    schedule=[dict(type="MultiStepLR", milestones=[18, 24], gamma=0.01, by_epoch=True)],
+)
 method = dict(
     label="BBN",
     representation=dict(type="bbn"),

@@ -12,7 +12,7 @@ contrasted = [crop, flip, jitter, normalize]
 train_transforms = [dict(type="batch_views", views=[[crop, flip, normalize], contrasted])]
 del normalize, crop, flip, jitter, contrasted
 # Learning rate of the released script for CIFAR-100-LT.
-stage1 = dict(optimizer=dict(lr=0.02))
+stage1 = dict(recipe=dict(name="PaCo"), optimizer=dict(lr=0.02))
 method = dict(
     label="PaCo",
     representation=dict(type="paco"),

@@ -4,7 +4,7 @@ _base_ = [
     "../_base_/schedules/fashion_30e.py",
 ]
 # As on CIFAR-100-LT: Nesterov momentum.
-stage1 = dict(optimizer=dict(nesterov=True))
+stage1 = dict(recipe=dict(name="fashion, Nesterov momentum"), optimizer=dict(nesterov=True))
 method = dict(
     label="RIDE (3 experts) + EA",
     representation=dict(type="ride"),

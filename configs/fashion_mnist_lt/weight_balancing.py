@@ -6,6 +6,7 @@ _base_ = [
 # The released CIFAR-100-LT settings (imbalance 100): in stage 1 weight decay 5e-3 at lr 0.01 and batch 64
 # with a cosine to 0, in stage 2 weight decay 0.1 at lr 0.01, batch 64.
 stage1 = dict(
+    recipe=dict(name="weight balancing"),
     batch_size=64,
     optimizer=dict(lr=0.01, weight_decay=5e-3),
 )

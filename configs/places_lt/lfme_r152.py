@@ -5,6 +5,7 @@ _base_ = [
 ]
 method = dict(
     label="Distill (LFME)",
-    representation=dict(type="lfme"),
+    # The released groups.
+    representation=dict(type="lfme", convention="inclusive"),
     classifier=dict(type="kept"),
 )

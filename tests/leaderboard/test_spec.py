@@ -62,6 +62,10 @@ def test_what_is_shipped():
         assert load_spec(name).name == name
 
 
+# There is no few- and no medium-shot class whose weights could be generated.
+MEANINGLESS = {"cifar10_lt_if10/fslwf_r32"}
+
+
 @pytest.mark.parametrize("name", DATASET_BOARDS)
 def test_a_dataset_board_lists_every_method_in_order(name):
     spec = load_spec(name)
@@ -70,8 +74,11 @@ def test_a_dataset_board_lists_every_method_in_order(name):
         folder = section.reference.partition("/")[0]
         assert folder.startswith(name) and section.dataset == name and section.cost_unit.startswith(folder)
         configs = [row.config for row in section.rows if row.config is not None]
-        assert configs[: len(METHODS)] == [f"{folder}/{method}{suffix}" for method in METHODS]
-        assert sorted(configs) == [config for config in list_configs() if config.startswith(f"{folder}/")]
+        named = [f"{folder}/{method}{suffix}" for method in METHODS]
+        named = [config for config in named if config not in MEANINGLESS]
+        assert configs[: len(named)] == named
+        known = [config for config in list_configs() if config.startswith(f"{folder}/")]
+        assert sorted(configs) == [config for config in known if config not in MEANINGLESS]
     folders = {config.partition("/")[0] for config in list_configs()}
     sections = [section.reference.partition("/")[0] for section in spec.sections]
     assert sorted(sections) == sorted(f for f in folders if f == name or f.startswith(f"{name}_if"))
