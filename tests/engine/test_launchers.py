@@ -14,7 +14,7 @@ import torch
 
 from lt_bench.engine import distributed
 from lt_bench.errors import LTBenchError
-from tests.ranks import ROOT, free_port
+from tests.ranks import ROOT, free_port, need_gloo
 
 SLURM = {"SLURM_PROCID": "1", "SLURM_NTASKS": "4", "SLURM_LOCALID": "0", "SLURM_JOB_ID": "77"}
 
@@ -111,6 +111,7 @@ def test_two_steps_on_one_node_do_not_meet(unlaunched: pytest.MonkeyPatch) -> No
 
 def test_torchrun_starts_two_ranks(tmp_path: Path) -> None:
     """The line of the README, on CPUs."""
+    need_gloo()
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     call = ["-m", "lt_bench.cli", "run", "digits_lt/plain", "--launcher", "pytorch", "--device", "cpu"]
     done = subprocess.run(
