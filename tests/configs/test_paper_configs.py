@@ -433,7 +433,6 @@ def test_every_kind_of_classifier_is_fitted(trees: dict[str, ImageTree], launch:
     assert [record.name for _, record in outcome.records] == list(ONE_OF_EACH)
     for _, record in outcome.records:
         assert record.scores.group_classes == {"many": 1, "medium": 2, "few": 3}
-        assert math.isfinite(record.scores.overall)
 
 
 def test_workers_that_outlive_training_do_not_hold_its_folder(

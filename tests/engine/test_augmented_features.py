@@ -53,6 +53,18 @@ def test_without_random_transforms_a_view_is_the_image(opened: FrozenRepresentat
     torch.testing.assert_close(features[:, 0], opened.features("val").features)
 
 
+def test_features_depend_neither_on_the_batch_nor_on_what_went_before(opened: FrozenRepresentation) -> None:
+    """A frozen backbone is in eval mode: its batch statistics are stage 1's and stay so."""
+    before = {name: value.clone() for name, value in opened.model.state_dict().items()}
+    whole = opened.features_by(opened.model, "test").features
+    balanced = {"type": "class_aware", "per_visit": 4}
+    assert list(opened.image_features(balanced, batch_size=32, epochs=1).epoch(1))
+    opened.stage.config["runtime"]["eval_batch_size"] = 7
+    smaller = opened.features_by(opened.model, "test").features
+    torch.testing.assert_close(smaller, whole, rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(value, before[name]) for name, value in opened.model.state_dict().items())
+
+
 def test_a_missing_split_a_missing_class_and_no_view(opened: FrozenRepresentation) -> None:
     assert opened.augmented_features("unlabelled", 2) is None
     with pytest.raises(LTBenchError, match="1 view or more, got 0"):

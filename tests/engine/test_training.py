@@ -3,28 +3,45 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
 from safetensors.torch import load_file
 
 import lt_bench.engine.stage1 as stage1_module
-from lt_bench.engine.data import training_loader
+from lt_bench.engine.data import build_data, evaluation_loader, training_loader
 from lt_bench.engine.loop import StageOneLoop
 from lt_bench.engine.stage1 import StageOne, build_model
 from lt_bench.errors import LTBenchError
+from lt_bench.task import Task
+from methods.plain import Plain
 from tests.short import SHORT
 
 
 def shards(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
     return {p.name: load_file(p) for p in sorted(folder.glob("work/stage1/*/snapshots/*"))}
+
+
+def trained_weights(folder: Path, epoch: int) -> dict[str, torch.Tensor]:
+    """The state of the model in the only stage 1 of a folder, after an epoch."""
+    (path,) = folder.glob(f"work/stage1/*/epoch_{epoch}.pth")
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def untrained(config: dict[str, Any], folder: Path) -> StageOne:
+    """The stage 1 of a config, to build its data and model from."""
+    data = build_data(config["dataset"])
+    return StageOne(folder, "x", config, data, Task.of(data, "strict"), 0)
 
 
 class Calls(Hook):
@@ -78,23 +95,19 @@ def test_hooks_fire_at_the_documented_points(short: Callable, launch: Callable, 
 
 def test_loss_of_a_run_equals_a_bare_loop(short: Callable, launch: Callable, tmp_path: Path) -> None:
     """Three epochs of the harness and of plain PyTorch give the same weights, bit for bit."""
-    from lt_bench.engine.data import build_data
     from lt_bench.seeding import derive_seed
-    from lt_bench.task import Task
 
     experiment = short("plain", **{"stage1.epochs": 3, "stage1.schedule": []})
     launch(experiment)
-    (path,) = tmp_path.glob("here/work/stage1/*/epoch_3.pth")
-    trained = torch.load(path, weights_only=True)["state_dict"]
+    trained = trained_weights(tmp_path / "here", 3)
 
     config = experiment.config
-    data = build_data(config["dataset"])
-    stage = StageOne(tmp_path, "x", config, data, Task.of(data, "strict"), 0)
+    stage = untrained(config, tmp_path)
     model = build_model(stage)
     given = {k: v for k, v in config["stage1"]["optimizer"].items() if k != "type"}
     optimizer = torch.optim.SGD(model.parameters(), **given)
     loader = training_loader(
-        data, config, {"type": "instance"}, batch_size=32, epochs=3, seed=0, device=torch.device("cpu")
+        stage.data, config, {"type": "instance"}, batch_size=32, epochs=3, seed=0, device=torch.device("cpu")
     )
     for epoch in range(3):
         torch.manual_seed(derive_seed(0, "step", epoch + 1, 0))
@@ -107,6 +120,79 @@ def test_loss_of_a_run_equals_a_bare_loop(short: Callable, launch: Callable, tmp
             optimizer.step()
     for key, value in model.state_dict().items():
         assert torch.equal(trained[key], value), key
+
+
+COSINE = [{"type": "CosineAnnealingLR", "T_max": 4, "by_epoch": True}]
+STEPS = [
+    {"type": "LinearLR", "start_factor": 0.25, "by_epoch": True, "begin": 0, "end": 3},
+    {"type": "MultiStepLR", "milestones": [3], "gamma": 0.01, "by_epoch": True},
+]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "factors"),
+    [
+        (COSINE, [(1 + math.cos(math.pi * epoch / 4)) / 2 for epoch in range(4)]),
+        (STEPS, [0.25, 0.625, 1.0, 0.01]),
+    ],
+    ids=["cosine", "warm-up and a step"],
+)
+def test_every_step_has_its_epochs_rate(
+    short: Callable,
+    launch: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+    schedule: list[dict[str, Any]],
+    factors: list[float],
+) -> None:
+    """Rates of epochs 1, 2, ... are those of the schedule at 0, 1, ...: all numbers hang on it."""
+    rates: list[float] = []
+    original = OptimWrapper.update_params
+
+    def update_params(self, *given, **named):
+        rates.extend(self.get_lr()["lr"])
+        original(self, *given, **named)
+
+    monkeypatch.setattr(OptimWrapper, "update_params", update_params)
+    options = {"stage1.epochs": 4, "stage1.schedule": schedule, "stage1.optimizer.lr": 0.05}
+    (_, record), *_ = launch(short("plain", **options)).records
+    steps = -(-record.dataset["sizes"]["train"] // 32)
+    expected = [0.05 * factor for factor in factors for _ in range(steps)]
+    assert rates == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_clipped_gradient_moves_the_weights_no_further(
+    short: Callable, launch: Callable, tmp_path: Path
+) -> None:
+    rate, largest = 0.05, 1e-3
+    options = {
+        "stage1.epochs": 1,
+        "stage1.clip_grad": {"max_norm": largest},
+        "stage1.optimizer.lr": rate,
+        "stage1.optimizer.momentum": 0.0,
+        "stage1.optimizer.weight_decay": 0.0,
+    }
+    experiment = short("plain", **options)
+    (_, record), *_ = launch(experiment).records
+    start = build_model(untrained(experiment.config, tmp_path))
+    trained = trained_weights(tmp_path / "here", 1)
+    moved = [(trained[name] - value.detach()).double().norm() for name, value in start.named_parameters()]
+    steps = -(-record.dataset["sizes"]["train"] // 32)
+    # A step is no longer than rate times largest; one percent is for rounding.
+    assert 0 < float(torch.stack(moved).norm()) < 1.01 * steps * rate * largest
+
+
+def test_the_end_of_an_epoch_sees_the_model_as_it_is_evaluated(
+    short: Callable, launch: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In train mode, validation images would move its batch statistics."""
+    seen: list[tuple[bool, bool]] = []
+
+    def end_epoch(self, model, validation):
+        seen.append((model.training, torch.is_grad_enabled()))
+
+    monkeypatch.setattr(Plain, "end_epoch", end_epoch)
+    launch(short("plain", **{"stage1.epochs": 2}))
+    assert seen == [(False, False)] * 2
 
 
 def test_snapshots_are_the_training_forward(short: Callable, launch: Callable, tmp_path: Path) -> None:
@@ -136,7 +222,9 @@ def test_snapshots_are_the_training_forward(short: Callable, launch: Callable, t
 
     data = DATASETS.build({"type": "digits_lt", "imbalance_factor": SHORT["dataset.imbalance_factor"]})
     order = torch.argsort(data.train.labels, stable=True).tolist()
-    for epoch, shard in enumerate(shards(tmp_path / "here").values(), start=1):
+    found = shards(tmp_path / "here")
+    assert len(found) == 2
+    for epoch, shard in enumerate(found.values(), start=1):
         for place, index in enumerate(order):
             assert torch.equal(shard["features"][place], seen[epoch][index])
     assert record.dataset["sizes"]["train"] == len(order)
@@ -146,29 +234,26 @@ def test_capture_at_the_end_of_an_epoch(short: Callable, launch: Callable, tmp_p
     """Eq. (2): every image, not augmented, in eval mode, by the weights of that epoch's end."""
     launch(short("plain"), folder="forward")
     launch(short("plain", **{"snapshots.capture": "epoch_end"}), folder="end")
-    weights = [
-        torch.load(next(tmp_path.glob(f"{f}/work/stage1/*/epoch_5.pth")), weights_only=True)["state_dict"]
-        for f in ("forward", "end")
-    ]
+    weights = [trained_weights(tmp_path / folder, 5) for folder in ("forward", "end")]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
     at_end = shards(tmp_path / "end")
     assert not torch.equal(
         at_end["epoch_0005.safetensors"]["features"],
         shards(tmp_path / "forward")["epoch_0005.safetensors"]["features"],
     )
-    from lt_bench.engine.data import build_data, evaluation_loader
-    from lt_bench.task import Task
-
     config = short("plain").config
-    data = build_data(config["dataset"])
-    model = build_model(StageOne(tmp_path, "x", config, data, Task.of(data, "strict"), 0))
+    stage = untrained(config, tmp_path)
+    model = build_model(stage)
     model.load_state_dict(weights[1])
     model.eval()
     with torch.no_grad():
         features = torch.cat(
-            [model.features(b.images) for b in evaluation_loader(data, config, "train", torch.device("cpu"))]
+            [
+                model.features(batch.images)
+                for batch in evaluation_loader(stage.data, config, "train", torch.device("cpu"))
+            ]
         )
-    order = torch.argsort(data.train.labels, stable=True)
+    order = torch.argsort(stage.data.train.labels, stable=True)
     torch.testing.assert_close(at_end["epoch_0005.safetensors"]["features"], features[order])
 
 
@@ -178,13 +263,25 @@ def test_validation_during_stage_1_changes_nothing(short: Callable, launch: Call
     logs = "".join(p.read_text() for p in tmp_path.glob("with/work/stage1/*/2*/*.log"))
     assert logs.count("shot/overall") == 3, "epochs 2, 4 and the last"
     one, two = (shards(tmp_path / folder) for folder in ("without", "with"))
+    assert len(one) == 5 and one.keys() == two.keys()
     assert all(torch.equal(one[k]["features"], two[k]["features"]) for k in one)
 
 
-def test_bf16_and_channels_last(short: Callable, launch: Callable) -> None:
-    numerics = {"stage1.numerics": {"precision": "bf16", "channels_last": True}, "stage1.epochs": 1}
-    (_, record), *_ = launch(short("plain", **numerics)).records
-    assert record.config["stage1"]["numerics"]["precision"] == "bf16"
+def test_bf16_and_channels_last(short: Callable, launch: Callable, tmp_path: Path) -> None:
+    """Close to float32 and not the same; the layout changes no more than rounding does."""
+    for name, given in {
+        "fp32": {},
+        "channels_last": {"channels_last": True},
+        "bf16": {"precision": "bf16", "channels_last": True},
+    }.items():
+        launch(short("plain", **{"stage1.numerics": given, "stage1.epochs": 1}), folder=name)
+    exact = trained_weights(tmp_path / "fp32", 1)
+    other_layout, rounded = (trained_weights(tmp_path / name, 1) for name in ("channels_last", "bf16"))
+    torch.testing.assert_close(other_layout, exact, rtol=1e-3, atol=1e-4)
+    assert all(value.dtype == exact[key].dtype for key, value in rounded.items())
+    for key in ("backbone.layers.0.weight", "head.weight"):
+        apart = float((rounded[key] - exact[key]).norm() / exact[key].norm())
+        assert 1e-5 < apart < 0.1, key
 
 
 @pytest.mark.parametrize("keep", [2, "all"])

@@ -234,7 +234,6 @@ def test_end_to_end_with_a_second_stage(short: Callable, launch: Callable) -> No
     alone = short("bcl", **{"stage1.epochs": 2})
     again = short("bcl", **{"stage1.epochs": 2, "method.classifier.type": "crt"})
     records = [r for _, r in launch(alone, replace(again, name="digits_lt/bcl_crt")).records]
-    assert all(math.isfinite(record.scores.overall) for record in records)
     assert records[0].label == "BCL" and records[0].scores != records[1].scores
 
 

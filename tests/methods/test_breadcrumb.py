@@ -14,7 +14,8 @@ from lt_bench.engine.stage2 import FrozenRepresentation
 from lt_bench.errors import LTBenchError
 from lt_bench.registry import METHODS
 from lt_bench.seeding import derive_seed, generator
-from lt_bench.snapshots import Trail, assemble, class_specific_plan, make_snapshot
+from lt_bench.snapshots import Trail, assemble, class_balanced, class_specific_plan, make_snapshot
+from lt_bench.snapshots.assembly import Surplus
 from lt_bench.task import Task
 
 COUNTS = torch.tensor([7, 3, 2, 1])
@@ -136,49 +137,82 @@ def slow_epoch(weight, bias, velocity, features, labels, batch, rate, momentum, 
             bias[c] -= rate * velocity[1][c]
 
 
-def test_strong_against_slow_loops() -> None:
+RECIPE = {"lr": 0.05, "batch_size": 4, "momentum": 0.9, "weight_decay": 1e-2}
+
+
+class SlowClassifier:
+    """A follower's classifier at its start, trained by :func:`slow_epoch`."""
+
+    def __init__(self, classifier, epochs: int) -> None:
+        follower = classifier.follower(feature_dim=5, epochs=epochs, seed=11, device=torch.device("cpu"))
+        head = follower.trainer.head
+        self.weight, self.bias = head.weight.double().tolist(), head.bias.double().tolist()
+        self.velocity = ([[0.0] * 5 for _ in self.weight], [0.0] * len(self.bias))
+
+    def train(self, features: torch.Tensor, labels: torch.Tensor, draw: torch.Generator, rate: float) -> None:
+        order = torch.randperm(len(labels), generator=draw)
+        rows, classes = features[order].double().tolist(), labels[order].tolist()
+        slow_epoch(self.weight, self.bias, self.velocity, rows, classes, 4, rate, 0.9, 1e-2)
+
+    def assert_equals(self, head: torch.nn.Linear) -> None:
+        for found, expected in ((head.weight, self.weight), (head.bias, self.bias)):
+            exact = torch.tensor(expected, dtype=torch.float64)
+            torch.testing.assert_close(found.detach().double(), exact, rtol=1e-4, atol=1e-5)
+
+
+def cosine(epoch: int, epochs: int) -> float:
+    return 0.05 * (1 + math.cos(math.pi * (epoch - 1) / epochs)) / 2
+
+
+@pytest.mark.parametrize(
+    ("alignment", "surplus", "newest"),
+    [
+        ("mean", "random", "current"),
+        ("mean", "first", "current"),
+        ("mean", "random", "previous"),
+        ("variance", "random", "current"),
+        ("class_agnostic", "random", "current"),
+        ("none", "random", "current"),
+    ],
+)
+def test_strong_against_slow_loops(alignment: str, surplus: Surplus, newest: str) -> None:
     epochs = 9
-    recipe = {"lr": 0.05, "batch_size": 4, "momentum": 0.9, "weight_decay": 1e-2}
-    classifier = method(variant="strong", recipe=recipe)
+    classifier = method(variant="strong", alignment=alignment, surplus=surplus, newest=newest, recipe=RECIPE)
     fast = follow(classifier, epochs).result()
 
-    start = classifier.follower(feature_dim=5, epochs=epochs, seed=11, device=torch.device("cpu"))
-    weight = start.trainer.head.weight.double().tolist()
-    bias = start.trainer.head.bias.double().tolist()
-    velocity = ([[0.0] * 5 for _ in weight], [0.0] * len(bias))
+    slow, behind = SlowClassifier(classifier, epochs), int(newest == "previous")
     plan, trail = classifier.plan(), Trail(classifier.plan(), 5, torch.float32, "cpu")
     assert plan.n_b == math.ceil(13 / 4) and plan.max_depth == 4
     on_trails = 0
-    for snapshot in snapshots(epochs):
-        draw = generator("cpu", 11, "trail", snapshot.epoch)
+    for snapshot in snapshots(epochs)[: epochs - behind]:
+        # Epoch e trains on A^e, or on A^(e-1) where the newest is the previous.
+        epoch = snapshot.epoch + behind
+        draw = generator("cpu", 11, "trail", epoch)
         if snapshot.epoch >= plan.max_depth:
-            features, labels = assemble(snapshot, trail, alignment="mean", generator=draw)
+            features, labels = assemble(snapshot, trail, alignment=alignment, generator=draw, surplus=surplus)
             on_trails += 1
         else:
-            from lt_bench.snapshots import class_balanced
-
             features, labels = class_balanced(snapshot, plan.n_b, draw)
-        order = torch.randperm(len(labels), generator=draw)
-        rate = 0.05 * (1 + math.cos(math.pi * (snapshot.epoch - 1) / epochs)) / 2
-        slow_epoch(
-            weight,
-            bias,
-            velocity,
-            features[order].double().tolist(),
-            labels[order].tolist(),
-            4,
-            rate,
-            0.9,
-            1e-2,
-        )
+        slow.train(features, labels, draw, cosine(epoch, epochs))
         trail.push(snapshot)
-    assert fast.notes["epochs_on_trails"] == on_trails == 6
-    torch.testing.assert_close(
-        fast.head.weight.detach().double(), torch.tensor(weight, dtype=torch.float64), rtol=1e-4, atol=1e-5
-    )
-    torch.testing.assert_close(
-        fast.head.bias.detach().double(), torch.tensor(bias, dtype=torch.float64), rtol=1e-4, atol=1e-5
-    )
+    assert fast.notes["epochs_on_trails"] == on_trails == 6 - behind
+    slow.assert_equals(fast.head)
+
+
+def test_weak_against_slow_loops() -> None:
+    """Every epoch of the recipe draws the surplus of A^E anew, at the rate of its own cosine."""
+    classifier = method(variant="weak", recipe={**RECIPE, "epochs": 3})
+    fast = follow(classifier, 6).result()
+
+    slow, trail = SlowClassifier(classifier, 6), Trail(classifier.plan(), 5, torch.float32, "cpu")
+    *before, last = snapshots(6)
+    for snapshot in before:
+        trail.push(snapshot)
+    for epoch in (1, 2, 3):
+        draw = generator("cpu", 11, "trail", epoch)
+        features, labels = assemble(last, trail, alignment="mean", generator=draw)
+        slow.train(features, labels, draw, cosine(epoch, 3))
+    slow.assert_equals(fast.head)
 
 
 def test_state_goes_on_bit_for_bit() -> None:

@@ -14,6 +14,7 @@ from lt_bench.method import Features
 from lt_bench.models.expert_head import ExpertHead
 from lt_bench.models.heads import CosineHead, PrototypeHead, ScaledHead, linear_head
 from lt_bench.registry import METHODS
+from lt_bench.seeding import derive_seed
 from lt_bench.task import Task
 from methods.fslwf import SharedBiasCosineHead
 from methods.ncm import class_prototypes
@@ -133,6 +134,18 @@ def test_tau_is_chosen_on_validation_only() -> None:
     torch.testing.assert_close(fixed.head.weight.norm(dim=1), torch.ones(CLASSES))
 
 
+def test_the_chosen_tau_is_the_one_applied() -> None:
+    """Labels are what tau = 0.5 predicts, so that neither end of the range is chosen."""
+    norms = torch.tensor([[3.0], [1.0], [0.5], [0.1]])
+    head, images = normalised_head(linear_head(DIM, CLASSES, 0).weight.detach() * norms, 0.0), draw(400, DIM)
+    val = Features(images, normalised_head(head.weight.detach(), 0.5)(images).argmax(1))
+    fitted = build("tau_norm").fit(stage(head, val=val))
+    tau = fitted.selected["tau"]
+    assert 0 < tau < 1
+    rows = head.weight.detach()
+    torch.testing.assert_close(fitted.head.weight.detach(), rows / rows.norm(dim=1, keepdim=True) ** tau)
+
+
 def test_tau_without_a_split_or_a_weight_says_what_to_do() -> None:
     with pytest.raises(LTBenchError, match=r"classifier\.tau=1\.0"):
         build("tau_norm").check(splits={"train", "test"}, epochs=3)
@@ -229,6 +242,13 @@ def test_crt_trains_a_new_head_by_class_aware_sampling() -> None:
     assert not torch.equal(fitted.head.weight, head.weight)
     again = build("crt", recipe={"batch_size": 9, "lr": 0.1, "epochs": 4}).fit(stage(head))
     assert torch.equal(fitted.head.weight, again.head.weight)
+
+
+def test_crt_starts_anew_and_not_from_the_head_of_stage_1() -> None:
+    head = linear_head(DIM, CLASSES, 0)
+    untrained = build("crt", recipe={"batch_size": 9, "lr": 0.0, "epochs": 1}).fit(stage(head)).head
+    new = linear_head(DIM, CLASSES, derive_seed(7, "crt"))
+    assert torch.equal(untrained.weight, new.weight) and torch.equal(untrained.bias, new.bias)
 
 
 def test_rate_follows_the_cosine_and_spends_no_epoch_at_0() -> None:

@@ -191,6 +191,36 @@ def test_group_weights_follow_validation() -> None:
     assert float(method.weights[2]) == pytest.approx(min(1.0, expected), abs=1e-6)
 
 
+def test_a_distillation_is_weighed_by_its_own_group() -> None:
+    """All classes are few-shot here; the other groups' weights count for nothing."""
+    method, expert, train, _ = taught()
+    student = Toy(draw(3, 4, seed=7).float())
+
+    def loss(weight: float) -> float:
+        method.weights.copy_(torch.tensor([9.0, 9.0, weight]))
+        return float(method(student, train))
+
+    logits = student.head(train.images), expert.head(train.images)
+    divergence = float(group_distillation(*logits, torch.arange(4), 2.0))
+    assert divergence > 0.01
+    assert loss(0.25) - loss(0.0) == pytest.approx(0.25 * divergence, rel=1e-3)
+
+
+def test_an_expert_is_measured_among_its_own_classes() -> None:
+    """Among all classes each expert here is wrong on every image, among its own it is always right."""
+    counts = torch.tensor([120, 110, 4, 2])
+    of_class = torch.tensor([[1.0, 0.0, 1.0], [-1.0, 0.0, 1.0], [0.0, 1.0, 1.0], [0.0, -1.0, 1.0]])
+    labels = torch.repeat_interleave(torch.arange(4), counts)
+    batch = Batch(of_class[labels], labels, torch.arange(236))
+    rows = [[1.0, -1.0, 0.0, 0.0], [0.0, 0.0, 1.0, -1.0]]
+    many = Toy(torch.tensor([*rows, [0.0, 0.0, 9.0, 9.0]]))
+    few = Toy(torch.tensor([*rows, [9.0, 9.0, 0.0, 0.0]]))
+    method = METHODS.build({"type": "lfme", "task": task(counts)})
+    method.learn_from({"many": many, "few": few}, {"train": [batch], "val": [batch]})
+    # There is no medium-shot class.
+    assert method._expert_accuracy.tolist() == [1, 0, 1]
+
+
 def test_expert_learns_among_its_own_classes() -> None:
     method = METHODS.build({"type": "lfme_expert", "task": task(), "classes": [3, 2]})
     logits, labels = draw(3, 6), torch.tensor([2, 3, 3])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 
@@ -19,7 +17,7 @@ import torch
 )
 def test_end_to_end(short, launch, stem: str, label: str) -> None:
     (_, record), *_ = launch(short(stem, **{"stage1.epochs": 2})).records
-    assert math.isfinite(record.scores.overall) and record.label == label
+    assert record.label == label
 
 
 def test_ce_drs_is_plain_training_until_the_switch(short, launch) -> None:
