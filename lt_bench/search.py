@@ -139,6 +139,7 @@ def _on_validation(
         for job in jobs_of([experiment], seeds, settings, datasets)
     ]
     for _, job in jobs:
+        _refuse_test(job, job.classifier.select_on)
         if job.stage.data.val is None:
             raise LTBenchError(
                 f"a search chooses on validation, which {job.stage.data.name} lacks; hold out a part of its "
@@ -169,13 +170,18 @@ def _on_validation(
     ]
 
 
-def _score(job: Job, representation: FrozenRepresentation) -> Scores:
-    fitted = fit_job(job, representation)
-    if "test" in (fitted.classifier.selected_on, fitted.chosen_on):
+def _refuse_test(job: Job, *splits: str | None) -> None:
+    if "test" in splits:
         raise LTBenchError(
             f"{job.experiment.name} chooses on the test split, which a search does not touch; let it choose "
             "on validation, or search another config"
         )
+
+
+def _score(job: Job, representation: FrozenRepresentation) -> Scores:
+    fitted = fit_job(job, representation)
+    # What is known only now, a method of one's own say.
+    _refuse_test(job, fitted.classifier.selected_on, fitted.chosen_on)
     found = fitted.logits("val")
     if found is None:
         raise RuntimeError("a dataset with a validation split has its features")

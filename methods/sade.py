@@ -262,6 +262,8 @@ class SADEAggregated(Classifier):
         LTBenchError: another distribution, or a number out of range.
     """
 
+    select_on = "test"
+
     def __init__(
         self,
         task: Task,
@@ -322,7 +324,7 @@ class SADEAggregated(Classifier):
         return FittedClassifier(
             WeightedExperts(head, weights).eval(),
             selected={"expert_weights": [round(w, 6) for w in weights.tolist()]},
-            selected_on="test",
+            selected_on=self.select_on,
             notes={
                 "test_distribution": self.test_distribution,
                 "unlabelled_test_images": len(chosen),

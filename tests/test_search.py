@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rich.console import Console
 import lt_bench.run as run_module
 from lt_bench.cli import main, parse_grid
 from lt_bench.errors import LTBenchError
+from lt_bench.registry import METHODS
 from lt_bench.search import RULE, search
 from tests.short import SHORT
 
@@ -66,9 +68,24 @@ def test_the_test_split_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert read and "test" not in read
 
 
-def test_what_would_choose_on_the_test_split_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LTBenchError, match="chooses on the test split, which a search does not touch"):
-        searched(tmp_path, {"runtime.log_interval": [5, 10]}, (0,), **{"method.classifier.select_on": "test"})
+def test_what_would_choose_on_the_test_split_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is trained where the classifier says so, else before it counts."""
+    told = "chooses on the test split, which a search does not touch"
+    options = {"method.classifier.select_on": "test"}
+    with pytest.raises(LTBenchError, match=told):
+        searched(tmp_path, {"runtime.log_interval": [5, 10]}, (0,), **options)
+    assert not (tmp_path / "work").exists()
+    original = run_module.fit_job
+
+    def fit_job(job, representation):
+        return dataclasses.replace(original(job, representation), chosen_on="test")
+
+    monkeypatch.setattr("lt_bench.search.fit_job", fit_job)
+    with pytest.raises(LTBenchError, match=told):
+        searched(tmp_path, {"runtime.log_interval": [5, 10]}, (0,))
+    assert METHODS.get("sade_aggregated").select_on == "test"
 
 
 def test_the_report_of_another_search_is_not_written_over(tmp_path: Path) -> None:

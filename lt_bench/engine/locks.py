@@ -11,6 +11,9 @@ from typing import IO
 
 from lt_bench.errors import LTBenchError
 
+# By these words of :class:`Held` a sweep knows that a job of its failed by no fault of its own.
+HELD = "is held by another process"
+
 
 class Held(LTBenchError):
     """Another process holds the folder."""
@@ -57,7 +60,7 @@ def exclusive(folder: Path, what: str, option: str = "--work-dir") -> Iterator[I
             handle.seek(0)
             holder = handle.read().strip() or "unknown"
             raise Held(
-                f"{what} in {folder} is held by another process ({holder}); "
+                f"{what} in {folder} {HELD} ({holder}); "
                 f"wait for it to end, or give this call another {option}"
             ) from error
         handle.truncate(0)

@@ -35,23 +35,29 @@ def with_costs(rows: Sequence[TableRow], unit: str | None) -> list[TableRow]:
 
 
 def _seconds(row: TableRow | None) -> dict[tuple[Any, ...], float]:
-    """Training time by seed and environment."""
+    """Training time by seed and by where it was spent."""
     if row is None or row.state != MEASURED:
         return {}
     found = {}
     for record in row.records:
         seconds = sum(record.stage_seconds.get(stage, 0.0) for stage in ("stage1", "classifier"))
-        if seconds > 0:
-            found[(record.seed, *_where(record))] = seconds
+        where = _where(record)
+        if seconds > 0 and where is not None:
+            found[record.seed, where] = seconds
     return found
 
 
-def _where(record: RunRecord) -> tuple[Any, ...]:
-    """Where the classifier was fitted and where stage 1 was trained, which may have been in other calls."""
-    calls = (record.stage1 or {}).get("trained_by") or ()
-    # A stage 1 of an earlier version does not say where: it is taken to be where the classifier was fitted.
-    trained = {_place(call["environment"]) for call in calls if "environment" in call}
-    return _place(record.environment), frozenset(trained or {_place(record.environment)})
+def _where(record: RunRecord) -> tuple[Any, ...] | None:
+    """Where the classifier was fitted, and where and by how many processes stage 1 was trained.
+
+    None where that was done in several places: the seconds do not say how they are shared out.
+    """
+    calls: Sequence[Mapping[str, Any]] = (record.stage1 or {}).get("trained_by") or ({},)
+    # A call of an earlier version does not say where: it is taken to be where the classifier was fitted.
+    trained = {
+        (_place(call.get("environment", record.environment)), call.get("processes", 1)) for call in calls
+    }
+    return (_place(record.environment), *trained) if len(trained) == 1 else None
 
 
 def _place(environment: Mapping[str, Any]) -> tuple[Any, ...]:

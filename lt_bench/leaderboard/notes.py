@@ -176,8 +176,8 @@ def _warning_notes(section: Section, rows: Sequence[TableRow], left_out: Sequenc
 def _version(record: RunRecord) -> str:
     """The code that fitted and that which trained, as text to be compared."""
     calls = (record.stage1 or {}).get("trained_by") or []
-    trained = [{key: value for key, value in call.items() if key != "environment"} for call in calls]
-    return json.dumps([record.code, trained], sort_keys=True)
+    trained = {json.dumps({key: call.get(key) for key in record.code}, sort_keys=True) for call in calls}
+    return json.dumps([record.code, sorted(trained)], sort_keys=True)
 
 
 def _published_notes(section: Section, class_counts: Mapping[str, int] | None) -> list[str]:

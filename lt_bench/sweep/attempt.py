@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from lt_bench.engine.locks import exclusive
+from lt_bench.engine.locks import HELD, exclusive
 from lt_bench.engine.stage1 import MANIFEST
 from lt_bench.sweep.job import Spec, State, SweepJob
 
@@ -56,9 +56,11 @@ class Attempt:
                 wall = time.monotonic() - self.started
                 self.job.mark_done(_cost(spec, wall if self.from_nothing else None))
                 return "done"
-            if code in OWN_FAULTS and not self.job.kept_out():
-                self.job.mark_failed(_sentence(self.job.log, self.log_from, code), code)
-                return "failed"
+            if code in OWN_FAULTS:
+                sentence = _sentence(self.job.log, self.log_from, code)
+                if HELD not in sentence:
+                    self.job.mark_failed(sentence, code)
+                    return "failed"
             return "interrupted"
 
     def stop(self) -> None:

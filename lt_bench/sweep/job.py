@@ -126,10 +126,6 @@ class SweepJob:
         """Whether a process holds the job's folder."""
         return is_held(self.folder)
 
-    def kept_out(self) -> bool:
-        """Whether another call holds one of the stage 1s that the job, which is not running, needs."""
-        return any(is_held(stage) for stage in self.spec.folders())
-
     def create(self) -> None:
         """Make the folder with its spec; one that is there is left as it is."""
         if not (self.folder / SPEC).exists():

@@ -44,21 +44,15 @@ def run_here(places: Places, device: str, jobs: Sequence[SweepJob], watch: Watch
     """
     waiting = list(jobs)
     running: list[tuple[Attempt, Place]] = []
-    # Jobs that a sweep which was killed left running: they have a place, and are waited for.
-    left: dict[str, Place] = {}
     try:
         while waiting or running:
-            for job in waiting:
-                if job.spec.id not in left and job.running() and (place := places.take()) is not None:
-                    left[job.spec.id] = place
-            full = False
-            for job in list(waiting):
-                if job.running():
-                    continue
-                place = left.pop(job.spec.id, None) or (None if full else places.take())
+            # A sweep that was killed left them: they are waited for, and fill as many places.
+            left = [job for job in waiting if job.running()]
+            places.others = len(left)
+            for job in [job for job in waiting if job not in left]:
+                place = places.take()
                 if place is None:
-                    full = True
-                    continue
+                    break
                 try:
                     with held_back():
                         running.append((start(job, device, place.environment), place))
@@ -75,7 +69,9 @@ def run_here(places: Places, device: str, jobs: Sequence[SweepJob], watch: Watch
             watch.refresh()
             time.sleep(POLL_SECONDS)
     except BaseException:
-        stop_all([attempt for attempt, _ in running])
-        for attempt, _ in running:
-            attempt.end()
+        # A closed terminal says so twice, by its shell and by the system.
+        with held_back():
+            stop_all([attempt for attempt, _ in running])
+            for attempt, _ in running:
+                attempt.end()
         raise

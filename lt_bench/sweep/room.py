@@ -36,7 +36,13 @@ class Place:
 
 
 class Places(Protocol):
-    """Where jobs may start."""
+    """Where jobs may start.
+
+    Attributes:
+        others: jobs that run here and were not started by way of this; so many places fewer are given.
+    """
+
+    others: int
 
     def take(self) -> Place | None:
         """A place for another job now, or None."""
@@ -57,13 +63,14 @@ class FixedPlaces:
     """
 
     def __init__(self, at_once: int, gpus: Sequence[str], cores: int) -> None:
+        self.others = 0
         self._free = [
             _place(number % max(1, len(gpus)), gpus, max(1, cores // at_once)) for number in range(at_once)
         ]
 
     def take(self) -> Place | None:
         """The next free place."""
-        return self._free.pop(0) if self._free else None
+        return self._free.pop(0) if len(self._free) > self.others else None
 
     def give_back(self, place: Place, *, whole: bool) -> None:
         """It is free again."""
@@ -114,6 +121,7 @@ class FittingPlaces:
         free: Callable[[int], int | None],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.others = 0
         self.at_most = max(1, min(jobs, max(cores, len(gpus))))
         self._gpus, self._threads = gpus, max(1, cores // self.at_most)
         self._free, self._now = free, now
@@ -121,7 +129,7 @@ class FittingPlaces:
 
     def take(self) -> Place | None:
         """A place on the device with the fewest jobs that has room."""
-        if sum(device.running for device in self._devices) >= self.at_most:
+        if self.others + sum(device.running for device in self._devices) >= self.at_most:
             return None
         for index in sorted(range(len(self._devices)), key=lambda i: self._devices[i].running):
             device = self._devices[index]

@@ -36,10 +36,12 @@ def held_back() -> Iterator[None]:
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     # Those that the system handles stay its own: a process that is started inherits what is ignored.
     own = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
-    with _handled(dict.fromkeys(own, note)):
-        yield
-    for number, frame in came:
-        own[signal.Signals(number)](number, frame)
+    try:
+        with _handled(dict.fromkeys(own, note)):
+            yield
+    finally:
+        for number, frame in came:
+            own[signal.Signals(number)](number, frame)
 
 
 @contextmanager
@@ -47,13 +49,13 @@ def _handled(handlers: dict[signal.Signals, Handler]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {
-        number: signal.signal(number, handler)
-        for number, handler in handlers.items()
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
+    before: dict[signal.Signals, Handler | int | None] = {}
     try:
+        for number, handler in handlers.items():
+            before[number] = signal.getsignal(number)
+            if before[number] is not signal.SIG_IGN:
+                signal.signal(number, handler)
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, was in before.items():
+            signal.signal(number, was)

@@ -177,6 +177,10 @@ def test_seeds_of_different_versions_of_the_code_are_named(make_record, toy_spec
     assert noted(*same, make_record("toy_lt/plain", 2, code=newer)) == [told]
     trained = [trained_by(make_record(seed=seed), "a" * 40, threads=seed) for seed in range(2)]
     assert noted(*trained, same[2]) == [], "where it was trained is no version"
+    (call,) = trained[1].stage1["trained_by"]
+    calls = [call, {**call, "environment": {"threads": 7}, "processes": 2}]
+    resumed = dataclasses.replace(trained[1], stage1={**trained[1].stage1, "trained_by": calls})
+    assert noted(trained[0], resumed, same[2]) == [], "nor is that it was resumed elsewhere"
     assert noted(trained[0], trained_by(make_record(seed=1), "c" * 40, 1), same[2]) == [told]
 
 

@@ -69,14 +69,16 @@ def test_times_of_stages_that_were_trained_elsewhere_are_not_compared(make_recor
     plain = timed(make_record, "toy_lt/plain", 0, 100.0, 0.0)
     crt = timed(make_record, "toy_lt/crt", 0, 50.0, 10.0)
 
-    def cost(trained):
-        calls = [{"version": "0", "commit": None, "dirty": None, "environment": {**HERE, **trained}}]
+    def cost(*places, **processes):
+        calls = [{"version": "0", "environment": {**HERE, **place}, **processes} for place in places]
         known = dataclasses.replace(crt, stage1={**crt.stage1, "trained_by": calls})
         rows = {row.label: row for row in build_table(spec, [plain, known]).sections[0].rows}
         return rows["cRT"].cost
 
     assert cost({}) == pytest.approx(0.6)
     assert cost(where) is None
+    assert cost({}, where) is None, "nobody knows how the seconds are shared out"
+    assert cost({}, processes=4) is None
 
 
 def test_no_costs_unless_asked_for_and_none_without_times(make_record, toy_spec, spec):

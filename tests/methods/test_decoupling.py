@@ -229,7 +229,7 @@ def test_lws_scales_the_whole_logit_and_only_scales_learn() -> None:
     for i in range(3):
         for j in range(CLASSES):
             whole = float(before["weight"][j].double() @ z[i].double() + before["bias"][j].double())
-            expected = float(fitted.head.scales[j]) * whole
+            expected = float(fitted.head.scales[j].detach()) * whole
             assert float(fitted.head(z)[i, j].detach()) == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 

@@ -202,7 +202,7 @@ def test_a_job_outlives_a_killed_sweep_and_is_waited_for(
 def test_what_a_killed_sweep_left_has_a_place(
     job: Callable, scripts: dict[int, str], recorded: set[int]
 ) -> None:
-    """With one place, nothing starts beside a job that still runs; then it is the first to go on."""
+    """With one place, nothing starts beside a job that still runs."""
     first, left = job(), job(seed=1)
     scripts.update({0: "print('first')", 1: "print('left')"})
     recorded.update((0, 1))
@@ -225,14 +225,36 @@ def test_what_a_killed_sweep_left_has_a_place(
 def test_a_job_whose_stage_another_call_holds_is_no_failure(
     job: Callable, scripts: dict[int, str], recorded: set[int]
 ) -> None:
+    """By what its process says, which was held then; another call may have ended meanwhile."""
     one = job()
     (stage,) = one.spec.folders()
-    scripts[0] = "import sys; print('lt-bench: is held by another process'); sys.exit(2)"
+    scripts[0] = (
+        "import pathlib, sys\nfrom lt_bench.engine.locks import Held, exclusive\ntry:\n"
+        f"    with exclusive(pathlib.Path({str(stage)!r}), 'stage 1'): print('lt-bench: no disk is left')\n"
+        "except Held as error: print(f'lt-bench: 1 run failed: (1) {error}')\nsys.exit(2)"
+    )
     with exclusive(stage, "another call"):
         here(one)
     assert one.state() == "interrupted"
     here(one)
-    assert one.state() == "failed"
+    assert one.state() == "failed" and one.failure() == "no disk is left"
+
+
+def test_a_second_signal_does_not_cut_the_end_of_jobs_short(
+    job: Callable, scripts: dict[int, str], recorded: set[int]
+) -> None:
+    one = job()
+    scripts[0] = (
+        "import os, signal, sys, time\n"
+        "def end(*_):\n"
+        "    os.kill(os.getppid(), signal.SIGTERM); time.sleep(0.5)\n"
+        "    print('saved', flush=True); sys.exit(143)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "os.kill(os.getppid(), signal.SIGTERM); time.sleep(60)"
+    )
+    with pytest.raises(KeyboardInterrupt), interrupting():
+        here(one)
+    assert one.log.read_text() == "saved\n" and one.state() == "interrupted"
 
 
 def test_a_signal_while_a_job_is_started_ends_that_job(
@@ -259,6 +281,8 @@ def test_a_signal_while_a_job_is_started_ends_that_job(
 def test_what_is_ignored_stays_ignored() -> None:
     """``nohup`` and a shell's ``&``: a process inherits what is ignored, but no handler."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # A shell that runs the tests in its background has it ignored, too.
+    ctrl_c = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with interrupting(), held_back():
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
@@ -266,8 +290,13 @@ def test_what_is_ignored_stays_ignored() -> None:
             os.kill(os.getpid(), signal.SIGINT)
             passed = True
         assert passed and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        # A signal is not lost where the block fails.
+        with pytest.raises(KeyboardInterrupt), held_back():
+            os.kill(os.getpid(), signal.SIGINT)
+            raise ValueError
     finally:
         signal.signal(signal.SIGHUP, before)
+        signal.signal(signal.SIGINT, ctrl_c)
 
 
 def test_failures_are_told_and_retried(

@@ -54,6 +54,19 @@ def test_fixed_places() -> None:
     assert orders == {"PCI_BUS_ID"}
 
 
+def test_jobs_of_another_call_fill_places() -> None:
+    places = FixedPlaces(2, [], 2)
+    places.others = 1
+    assert places.take() is not None and places.take() is None
+    places.others = 0
+    assert places.take() is not None
+    machine = Machine(20, [], 3, 10)
+    machine.places.others = 2
+    assert [machine.start() is not None for _ in range(3)] == [True, False, False]
+    machine.places.others = 0
+    assert machine.start() is not None
+
+
 @pytest.mark.parametrize(("part", "fit"), [(20, 4), (30, 2), (60, 1), (99, 1), (10, 9)])
 def test_jobs_join_while_there_is_room(part: float, fit: int) -> None:
     """A next one needs MARGIN times its part free: with 30 of 100, 70 and 40 are left for 45."""
