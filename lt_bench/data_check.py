@@ -5,6 +5,7 @@ The checks themselves are in :mod:`lt_bench.data.checking`; here the classes are
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import os
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from lt_bench.data.checking import Finding, Report, SplitReport, check_lists
 from lt_bench.data.dataset import LongTailData
 from lt_bench.data.image_list import ListText
 from lt_bench.data.imagenet_lt import IMAGENET_LT
+from lt_bench.data.images import ImageSet
 from lt_bench.data.inaturalist2018 import ANNOTATIONS, INATURALIST2018, annotation_folder, list_of_json
 from lt_bench.data.listing import read_bytes
 from lt_bench.data.places_lt import PLACES_LT
@@ -120,7 +122,7 @@ def check_copy(
             decode=decode,
             hash_content=hash_content,
         )
-    return _check_by_reading(name, given)
+    return _check_by_reading(name, given, hash_content)
 
 
 def _texts(
@@ -149,7 +151,7 @@ def _attempt(read: Callable[[Path], ListText], file: Path) -> ListText | LTBench
         return error
 
 
-def _check_by_reading(name: str, given: dict[str, Any]) -> Report:
+def _check_by_reading(name: str, given: dict[str, Any], hash_content: bool) -> Report:
     root = Path(given["root"]).expanduser() if given.get("root") else None
     looked = "everything that building the dataset reads"
     try:
@@ -160,7 +162,23 @@ def _check_by_reading(name: str, given: dict[str, Any]) -> Report:
         raise LTBenchError(
             f"dataset {name!r} does not take these options ({error}); correct --cfg-options"
         ) from error
-    return Report(name, root, {part: _whole(data, part) for part in data.splits()}, [], looked)
+    findings = _same_pixels(data) if hash_content else []
+    return Report(name, root, {part: _whole(data, part) for part in data.splits()}, findings, looked)
+
+
+def _same_pixels(data: LongTailData) -> list[Finding]:
+    """Images of a set in memory whose pixels another one has, in its own split or another."""
+    seen: dict[bytes, str] = {}
+    found = []
+    for part, split in data.splits().items():
+        if not isinstance(split, ImageSet):
+            continue
+        for place, pixels in enumerate(split.images.flatten(1).numpy()):
+            item = f"image {place} of {part}"
+            first = seen.setdefault(hashlib.blake2b(pixels.tobytes()).digest(), item)
+            if first != item:
+                found.append(Finding("same content", part, item, f"has the pixels of {first}"))
+    return found
 
 
 def _whole(data: LongTailData, part: str) -> SplitReport:

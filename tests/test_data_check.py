@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lt_bench.data_check import PUBLIC_SETS, check_copy, public_set, report_json, report_text
@@ -101,3 +102,18 @@ def test_other_sets_are_checked_by_reading_them(tmp_path: Path) -> None:
         check_copy("imagenet")
     with pytest.raises(LTBenchError, match="takes no --cfg-options; got train"):
         check_copy("places_lt", tmp_path, options={"train": "x"})
+
+
+def test_images_that_are_trained_on_and_tested_on_are_found(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (12, 4, 4, 3), dtype=np.uint8)
+    labels = np.arange(12) % 3
+    archive = tmp_path / "mine.npz"
+    np.savez(
+        archive, train_images=images, train_labels=labels, test_images=images[:6], test_labels=labels[:6]
+    )
+    options = {"path": str(archive)}
+    assert not check_copy("array_lt", options=options).findings
+    found = check_copy("array_lt", options=options, hash_content=True)
+    assert found.sound, "told, and no fault: public sets hold some images twice"
+    assert [(f.split, f.item) for f in found.findings] == [("test", f"image {n} of test") for n in range(6)]
+    assert found.findings[2].detail == "has the pixels of image 2 of train"

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from lt_bench.data.classes import class_names, count_classes
-from lt_bench.data.dataset import LongTailData
+from lt_bench.data.dataset import LongTailData, refuse_untrained
 from lt_bench.data.drawn import drawn_data
 from lt_bench.data.images import check_labels
 from lt_bench.data.profile import exponential_counts
@@ -61,6 +61,7 @@ def array_lt(
                 find_parquet, image_column=image_column, label_column=label_column
             ),
         },
+        advice="put one there, or correct dataset.path",
     )
     names = class_names(classes or sources.classes, _num_classes(sources, classes), str(place))
     check_labels(torch.from_numpy(sources.train.labels), len(names), f"the train split of {place}")
@@ -86,6 +87,7 @@ def array_lt(
                 },
             },
         )
+    refuse_untrained(torch.from_numpy(available), names, name)
     if largest is None:
         largest = _largest_profile(available, imbalance_factor)
     return drawn_data(

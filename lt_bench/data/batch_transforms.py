@@ -109,7 +109,7 @@ class BatchNormalize(BatchTransform):
 
     Args:
         mean: a number a channel, in units of 0 to 255.
-        std: likewise, each above 0.
+        std: likewise, each above 0, one at least 1.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -117,6 +117,11 @@ class BatchNormalize(BatchTransform):
             raise LTBenchError(
                 "batch_normalize: mean and std must have one number a channel and std be above 0, "
                 f"got mean={list(mean)}, std={list(std)}"
+            )
+        if max(std) < 1:
+            raise LTBenchError(
+                f"batch_normalize: mean and std are in units of 0 to 255, got std={list(std)}; multiply both "
+                "by 255"
             )
         self._shift = torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1)
         self._scale = (1 / torch.tensor(std, dtype=torch.float64)).float().view(1, -1, 1, 1)

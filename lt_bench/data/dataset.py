@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,6 +15,29 @@ from lt_bench.data.images import ImageFiles, ImageSet, check_labels
 from lt_bench.errors import LTBenchError
 
 Split = ImageSet | ImageFiles
+
+
+def refuse_untrained(counts: Tensor, classes: Sequence[str], name: str) -> None:
+    """Refuse classes without a training image.
+
+    Args:
+        counts: (C,) training images of each class.
+        classes: C names.
+        name: the dataset's, for the sentence.
+
+    Raises:
+        LTBenchError: there is one.
+    """
+    empty = (counts == 0).nonzero().flatten().tolist()
+    if not empty:
+        return
+    named = ", ".join(f"{j} ({classes[j]!r})" for j in empty[:5])
+    more = f" and {len(empty) - 5} more" if len(empty) > 5 else ""
+    from_one = "; where labels count from 1, subtract 1" if empty == [0] else ""
+    raise LTBenchError(
+        f"{name} has no training sample of class {named}{more}; add one or remove the class, a method cannot "
+        f"learn a class it never sees{from_one}"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +54,8 @@ class LongTailData:
             the builder states one), draw, source, rule of validation; sizes are added here.
 
     Raises:
-        LTBenchError: a label that is no class, a class without a training sample, an empty
-            training or test split.
+        LTBenchError: a label that is no class, a class without a training sample, an empty split, splits in
+            memory whose images differ in shape.
     """
 
     name: str
@@ -50,16 +74,20 @@ class LongTailData:
             )
         for part, split in self.splits().items():
             check_labels(split.labels, self.num_classes, f"the {part} split of {self.name}")
-        for part in ("train", "test"):
-            if len(self.splits()[part]) == 0:
-                raise LTBenchError(f"the {part} split of {self.name} is empty; give it images")
-        empty = (self.counts == 0).nonzero().flatten().tolist()
-        if empty:
-            named = ", ".join(f"{j} ({self.classes[j]!r})" for j in empty[:5])
-            more = f" and {len(empty) - 5} more" if len(empty) > 5 else ""
+        for part, split in self.splits().items():
+            if len(split) == 0:
+                otherwise = " or leave it out" if part == "val" else ""
+                raise LTBenchError(f"the {part} split of {self.name} is empty; give it images{otherwise}")
+        refuse_untrained(self.counts, self.classes, self.name)
+        shapes = {
+            part: tuple(split.images.shape[1:])
+            for part, split in self.splits().items()
+            if isinstance(split, ImageSet)
+        }
+        if len(set(shapes.values())) > 1:
+            told = ", ".join(f"{part} {shape}" for part, shape in shapes.items())
             raise LTBenchError(
-                f"{self.name} has no training sample of class {named}{more}; "
-                "add one or remove the class, a method cannot learn a class it never sees"
+                f"the splits of {self.name} differ in (channels, height, width): {told}; bring them to one"
             )
         sizes = {part: len(split) for part, split in self.splits().items()}
         counted = {"num_classes": self.num_classes, "sizes": sizes}

@@ -24,6 +24,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from lt_bench.arguments import is_whole
+from lt_bench.data.decoding import as_rgb
 from lt_bench.errors import LTBenchError
 from lt_bench.registry import TRANSFORMS
 
@@ -81,7 +82,7 @@ def leading_decoder(
 def decode_rgb(path: Path) -> Image.Image:
     """All of a file's image, by PIL."""
     with Image.open(path) as opened:
-        return opened.convert("RGB")
+        return as_rgb(opened)
 
 
 @TRANSFORMS.register_module(name="decode_random_resized_crop")
@@ -127,7 +128,7 @@ class DecodeRandomResizedCrop(DecodingTransform):
             drawn = self._crop.make_params([opened])
             top, left, height, width = (int(drawn[key]) for key in ("top", "left", "height", "width"))
             if opened.format != "JPEG" or opened.mode not in _PLAIN_MODES:
-                whole = functional.pil_to_tensor(opened.convert("RGB"))
+                whole = functional.pil_to_tensor(as_rgb(opened))
             elif (divisor := self.divisor(height, width)) > 1:
                 return self._of_fraction(opened, divisor, (left, top, left + width, top + height))
             else:
@@ -146,7 +147,7 @@ class DecodeRandomResizedCrop(DecodingTransform):
         opened.draft("RGB", (full_width // divisor, full_height // divisor))
         # Not the ratio of the sizes: the last pixel of a row may stand for fewer than ``divisor``.
         left, top, right, bottom = (edge / divisor for edge in box)
-        small = opened.convert("RGB").resize(
+        small = as_rgb(opened).resize(
             (self.size, self.size), Image.Resampling.BILINEAR, box=(left, top, right, bottom)
         )
         return functional.pil_to_tensor(small)
@@ -158,5 +159,5 @@ def _decoded(data: bytes, opened: Image.Image) -> Tensor:
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if pixels is None:
         # What PIL finds broken, it says; where OpenCV is the stricter of the two, PIL's pixels do.
-        return functional.pil_to_tensor(opened.convert("RGB"))
+        return functional.pil_to_tensor(as_rgb(opened))
     return torch.from_numpy(pixels).permute(2, 0, 1)

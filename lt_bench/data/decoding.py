@@ -41,6 +41,18 @@ def unreadable(path: Path, error: Exception) -> str:
     )
 
 
+def as_rgb(opened: Image.Image) -> Image.Image:
+    """An image as 8-bit RGB.
+
+    Raises:
+        ValueError: its pixels have more than 8 bits, which PIL would cut at 255; one of
+            :data:`DECODE_ERRORS`, like what PIL raises for a broken file.
+    """
+    if opened.mode[0] in "IF":
+        raise ValueError(f"pixels of mode {opened.mode} have more than 8 bits: scale them to 8 first")
+    return opened.convert("RGB")
+
+
 def decode_fault(path: Path) -> str | None:
     """Why an image cannot be decoded, or None where it can.
 
@@ -50,7 +62,7 @@ def decode_fault(path: Path) -> str | None:
     try:
         with Image.open(path) as opened:
             opened.draft("RGB", (max(opened.width // 8, 1), max(opened.height // 8, 1)))
-            opened.convert("RGB")
+            as_rgb(opened)
     except DECODE_ERRORS as error:
         if of_the_disk(error):
             raise LTBenchError(unreadable(path, error)) from error

@@ -109,6 +109,7 @@ class _DecodedImages(Dataset[Any]):
         epoch, place, position = request
         path = self._files.root / self._files.paths[position]
         with _seeded(derive_seed(self._stream, self._seed, epoch, place)):
+            began = torch.default_generator.get_state() if self._stream == "evaluation" else None
             try:
                 image = self._decode(path)
             except DECODE_ERRORS as error:
@@ -121,6 +122,8 @@ class _DecodedImages(Dataset[Any]):
                 )
             for transform in self._transforms:
                 image = transform(image)
+            if began is not None and not torch.equal(torch.default_generator.get_state(), began):
+                return "the transforms of an evaluation draw random numbers; keep such ones for training"
         if not isinstance(image, Tensor):
             image = v2_functional.pil_to_tensor(image)
         return image.as_subclass(Tensor), position

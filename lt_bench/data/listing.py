@@ -6,6 +6,7 @@ at the first fault, checking a copy tells them all.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,14 +66,14 @@ def parse_list(content: bytes, file: Path) -> Listing:
     """Read the lines of a list; empty ones are passed over.
 
     Args:
-        content: UTF-8 text.
+        content: UTF-8 text, with or without a byte order mark.
         file: where it was read from, for the sentences.
 
     Raises:
         LTBenchError: the content is not UTF-8.
     """
     try:
-        lines = content.decode("utf-8").splitlines()
+        lines = content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise LTBenchError(f"list {file} is not UTF-8 text; it may be another file") from error
     seen: dict[str, int] = {}
@@ -81,6 +82,9 @@ def parse_list(content: bytes, file: Path) -> Listing:
     for number, line in enumerate(lines, start=1):
         path, _, label = line.strip().rpartition(" ")
         path = path.strip()
+        if ("./" in path or "//" in path) and path[0] != "/" and ".." not in path.split("/"):
+            # One file, one name: a second spelling would be a second image, in another split perhaps.
+            path = posixpath.normpath(path)
         if not path or not _INTEGER.fullmatch(label):
             if line.strip():
                 faults.append(_malformed(number, line, file))

@@ -126,6 +126,7 @@ class _Timed:
     """The pipeline's own objects, with the meter at the calls that the recorder makes."""
 
     meter: Meter
+    trail_began: int = 0
     trail_bytes: int = 0
     stores: list[int] = field(default_factory=list)
 
@@ -138,7 +139,9 @@ class _Timed:
                     super().push(snapshot)
                 timed.trail_bytes = max(timed.trail_bytes, trail_bytes(self))
 
-        return TimedTrail(plan, dim, dtype, device)
+        made = TimedTrail(plan, dim, dtype, device)
+        self.trail_began = max(self.trail_began, trail_bytes(made))
+        return made
 
     def store(self, folder: Path, **given: Any) -> SnapshotStore:
         timed = self
@@ -382,7 +385,7 @@ def _stored(
 ) -> None:
     kept = epochs if settings.keep == "all" else min(settings.keep, epochs)
     measured = max(timed.stores, default=0)
-    report.disk["snapshots on disk, at the most"] = measured
+    report.disk["snapshots on disk, at the most after a write"] = measured
     stated = kept * shard_bytes(snapshot_bytes, moments)
     what = f"bytes on disk of {kept} kept snapshots: N d features, 2 C d moments and a header each"
     report.checks.append(Check(what, measured, stated))
@@ -413,12 +416,8 @@ def _remembered(
     samples = len(buffer.features)
     allowed = (stated + samples) * dim * itemsize
     report.checks.append(Check("bytes of trail and epoch in flight <= (C n_B + N) d features", held, allowed))
-    largest = max((trail_bytes(trail) for trail in trails.values()), default=0)
-    report.checks.append(
-        Check(
-            "bytes of a trail after any push are those it began with", timed.trail_bytes or largest, largest
-        )
-    )
+    began, after = timed.trail_began, timed.trail_bytes or timed.trail_began
+    report.checks.append(Check("bytes of a trail after any push are those it began with", after, began))
     peak = meter.peak(["capture a batch", "finish a snapshot", "push onto the trail"])
     if peak is None or before is None:
         return

@@ -146,6 +146,11 @@ def _experiment(name: str, given: str, epochs: int, settings: ImageRehearsal) ->
             f"{name} is a config on {plain.config['dataset']['type']}; a rehearsal on images needs one on "
             "generated_lt, such as rehearsal/breadcrumb_strong"
         )
+    if plain.config["snapshots"]["capture"] == "none":
+        raise LTBenchError(
+            f"{name} takes no snapshots, and those are what is rehearsed; set snapshots.capture to "
+            "'training_forward' or 'epoch_end'"
+        )
     return load_experiment(name, options)
 
 
@@ -165,12 +170,12 @@ def _look_into(
     rows, dim = held["trails"][key.key]["features"].shape
     report.facts["dimensions d"] = dim
     report.checks.append(Check("features in the trail <= C n_B", rows, classes * key.n_b))
-    in_all = sum(trail["features"].shape[0] for trail in held["trails"].values())
+    # A trail of fixed length keeps whole snapshots, and no bound of C n_B.
     report.checks.append(
         Check(
-            "features in the checkpoint, trails and Z^E <= C n_B a trail and N",
-            in_all + held["last"]["features"].shape[0],
-            len(held["trails"]) * classes * key.n_b + samples,
+            "features in the checkpoint, this trail and Z^E <= C n_B and N",
+            rows + held["last"]["features"].shape[0],
+            classes * key.n_b + samples,
         )
     )
     asked = [experiment.config["snapshots"]["keep"] for experiment in experiments]

@@ -143,6 +143,17 @@ def test_largest_profile_is_the_largest_that_fits(available: list[int], factor: 
         ({}, {"val_per_class": 2}, "taken as it is, so val_per_class and largest have nothing"),
         ({}, {"imbalance_factor": 0.1}, "imbalance_factor must be 1 or more"),
         ({}, {"imbalance_factor": 500}, "no training sample"),
+        (
+            {"train_labels": np.repeat([0, 1, 3], 10)},
+            {"imbalance_factor": 10},
+            "no training sample of class 2",
+        ),
+        ({"train_labels": np.repeat([1, 2, 3], 10)}, {"imbalance_factor": 2}, "class 0 .*count from 1"),
+        (
+            {"train_labels": np.repeat([1, 2, 3], 10), "test_labels": np.arange(8) % 3 + 1},
+            {},
+            "class 0 .*where labels count from 1, subtract 1",
+        ),
     ],
 )
 def test_refuses(
@@ -171,5 +182,7 @@ def test_a_damaged_archive_is_named(archive: Callable[..., Path]) -> None:
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(LTBenchError, match="no array_lt in .*gone.npz: expected an .npz file"):
+    with pytest.raises(
+        LTBenchError, match="no array_lt in .*gone.npz: expected an .npz file.*correct dataset.path"
+    ):
         _build(tmp_path / "gone.npz")

@@ -41,6 +41,18 @@ def test_counts_and_facts() -> None:
     assert list(_data().splits()) == ["train", "test"]
 
 
+@pytest.mark.parametrize("shape", [(3, 3, 2, 2), (3, 1, 4, 2)])
+def test_splits_of_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
+    test = ImageSet(torch.zeros(shape, dtype=torch.uint8), torch.tensor([0, 1, 2]))
+    with pytest.raises(LTBenchError, match=r"differ in \(channels, height, width\): train \(1, 2, 2\), test"):
+        _data(test=test)
+
+
+def test_an_empty_validation_split_is_refused() -> None:
+    with pytest.raises(LTBenchError, match="the val split of of_a_test is empty; .*or leave it out"):
+        _data(val=_split([]))
+
+
 def test_a_stated_imbalance_factor_stays() -> None:
     split = _split([0, 1])
     data = LongTailData("x", ("a", "b"), split, None, split, {"imbalance_factor": 100})

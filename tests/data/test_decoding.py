@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from lt_bench.data.decode_crop import DecodeRandomResizedCrop, decode_rgb
 from lt_bench.data.decoding import decode_fault, decode_faults, in_threads
 from lt_bench.errors import LTBenchError
 from tests.image_trees import write_jpeg
@@ -52,3 +54,15 @@ def test_threads_keep_the_order() -> None:
     words = [str(i) for i in range(500)]
     assert in_threads(int, words) == list(range(500))
     assert in_threads(int, []) == []
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_more_than_eight_bits_are_no_white_image(tmp_path: Path, kind: type) -> None:
+    """PIL cuts them at 255 without a word."""
+    path = tmp_path / "deep.tiff"
+    Image.fromarray(np.full((4, 4), 300, kind)).save(path)
+    assert "more than 8 bits" in str(decode_fault(path))
+    with pytest.raises(ValueError, match="more than 8 bits"):
+        decode_rgb(path)
+    with pytest.raises(ValueError, match="more than 8 bits"):
+        DecodeRandomResizedCrop(2).decode(path)

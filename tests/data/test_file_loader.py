@@ -246,6 +246,9 @@ def test_refuses(files: ImageFiles) -> None:
         _loader(files, workers=-1)
     with pytest.raises(LTBenchError, match="random"):
         build_eval_loader(files, transforms=AUGMENT, batch_size=4, device="cpu")
+    crop = {"type": "RandomCrop", "size": 4}
+    with pytest.raises(LTBenchError, match="an evaluation draw random numbers"):
+        list(build_eval_loader(files, transforms=[crop, NORMALIZE], batch_size=4, device="cpu"))
     with pytest.raises(LTBenchError, match="batch_size must be 1 or more"):
         build_eval_loader(files, transforms=[NORMALIZE], batch_size=0, device="cpu")
     fewer = ImageFiles(files.paths[:5], files.labels[:5], files.root)

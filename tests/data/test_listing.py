@@ -36,3 +36,10 @@ def test_a_list_of_the_size_of_inaturalist_is_read_whole() -> None:
     listing = parse_list("".join(lines).encode(), FILE)
     assert len(listing.paths) == len(listing.labels) == 437_513
     assert not listing.faults
+
+
+def test_one_file_has_one_name() -> None:
+    content = "\ufeffa/0.png 0\n./a/0.png 0\na//1.png 1\na/./2.png 1\nb./3.png 2\n../4.png 2\n".encode()
+    listing = parse_list(content, FILE)
+    assert listing.paths == ["a/0.png", "a/1.png", "a/2.png", "b./3.png"]
+    assert [fault.kind for fault in listing.faults] == ["duplicated", "outside"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from lt_bench.config_folders import find_config
 from lt_bench.data.class_counts import ClassCounts, class_counts
 from lt_bench.errors import LTBenchError
 from lt_bench.rehearsal import ImageRehearsal, Report, rehearse_images
@@ -57,6 +58,25 @@ def test_a_trail_that_is_too_long_is_found(tmp_path: Path, monkeypatch) -> None:
 def test_a_config_on_other_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LTBenchError, match="digits_lt/crt is a config on digits_lt; a rehearsal on images"):
         rehearse(tmp_path, ["digits_lt/crt"])
+
+
+def own_config(tmp_path: Path, text: str) -> str:
+    base = find_config("rehearsal/breadcrumb_weak").path.resolve()
+    config = tmp_path / "own.py"
+    config.write_text(f"_base_ = [{str(base)!r}]\n{text}\n")
+    return str(config)
+
+
+def test_a_trail_of_fixed_length_has_a_bound_of_its_own(tmp_path: Path) -> None:
+    config = own_config(tmp_path, "method = dict(classifier=dict(class_specific=False, length=4))")
+    report = rehearse(tmp_path, [config])
+    assert report.checks and not report.failed
+
+
+def test_a_config_without_snapshots_is_refused(tmp_path: Path) -> None:
+    none = "snapshots = dict(capture='none')\nmethod = dict(classifier=dict(_delete_=True, type='crt'))"
+    with pytest.raises(LTBenchError, match="takes no snapshots, and those are what is rehearsed"):
+        rehearse(tmp_path, [own_config(tmp_path, none)])
 
 
 @pytest.mark.parametrize("given", [{"epochs": 0}, {"image_size": 0}, {"schedule": 0}])

@@ -365,15 +365,6 @@ def test_a_scale_without_a_shift() -> None:
     assert torch.equal(got[2:], -snapshots[0].features)
 
 
-def test_the_released_code_is_one_epoch_behind() -> None:
-    """Assembled before Z^e exists: the newest features are those of e - 1."""
-    plan = class_specific_plan(torch.tensor([4, 2]), 4)
-    snapshots, trail = run(plan, 5, torch.float32)
-    features, _ = assemble(snapshots[-1], trail, alignment="none", generator=seeded())
-    trained_in_epoch = 6
-    assert max(epoch for epoch, _ in decode(features)) == trained_in_epoch - 1
-
-
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -35,6 +35,8 @@ def find_sources(
     finders: dict[str, Finder],
     *,
     download: Callable[[Path], None] | None = None,
+    advice: str = "put one there, set root=... or the environment variable LT_BENCH_DATA, or pass "
+    "download=True where the dataset offers it",
 ) -> Sources:
     """The first format that is found in the first place that has one.
 
@@ -43,6 +45,7 @@ def find_sources(
         looked: from :func:`places`.
         finders: a description of what each looks for, and the function that looks.
         download: fetches the dataset into the folder it is given, when nothing was found.
+        advice: what a person can do where nothing is found.
 
     Returns:
         The sources.
@@ -62,6 +65,5 @@ def find_sources(
             download(looked[0])
     raise LTBenchError(
         f"no {name} in {' or '.join(str(place) for place in looked)}: expected "
-        f"{', or '.join(finders)}; put one there, set root=... or the environment variable "
-        "LT_BENCH_DATA, or pass download=True where the dataset offers it"
+        f"{', or '.join(finders)}; {advice}"
     )

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from lt_bench.data.decoding import as_rgb
 from lt_bench.data.sources.source import Source, Sources, integer_labels
 from lt_bench.errors import LTBenchError
 
@@ -170,7 +171,7 @@ def _decode(content: bytes | None, expected: str | None, where: str) -> tuple[ND
         try:
             with Image.open(io.BytesIO(content or b""), formats=formats) as image:
                 grey = image.mode in ("1", "L")
-                return np.asarray(image.convert("L" if grey else "RGB")), image.format
+                return np.asarray(image.convert("L") if grey else as_rgb(image)), image.format
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             failure = error
     raise LTBenchError(
