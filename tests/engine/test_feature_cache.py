@@ -154,7 +154,7 @@ def test_a_search_over_a_classifier_makes_its_features_once(tmp_path, forwards: 
             [0],
             options=SHORT,
             work_dir=tmp_path / "work",
-            out=tmp_path / "out",
+            out=tmp_path / f"out_{len(values)}",
             resume=False,
             console=Console(quiet=True),
         )
