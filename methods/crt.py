@@ -10,9 +10,9 @@ Departures: the released code leaves the frozen backbone's batch norm in train m
 on, so that its last epoch has rate 0 and the rates of its 10 epochs sum to nine elevenths of these. It
 keeps the epoch that is best on validation; here the last counts.
 
-On CIFAR-100-LT (IF 100, ResNet-32, seed 0) it gives 42.3, BagofTricks-LT 40.26 (30 epochs, divided by 10 at
-10 and 20). Most of the difference is stage 1's, where this one has 39.1 and theirs 37.73: the gain over it is
-3.2 here and 2.5 there, as near as seeds let one tell, which move a result by 1 to 2.
+On CIFAR-100-LT (IF 100, ResNet-32, three seeds) it gives 42.1, BagofTricks-LT 40.26 (30 epochs, divided by
+10 at 10 and 20). Two thirds of the difference are stage 1's, where this one has 39.0 and theirs 37.73: the
+gain over it is 3.1 here (3.0 to 3.2 by seed) and 2.5 there (of a single run).
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ each tau only rescales them by ||w_j||^(1 - tau).
 The head of stage 1 is a linear one. A cosine head's rows all count with norm 1, so that no tau would change
 its ranking, and what norm they are stored with is an accident of their training.
 
-On CIFAR-100-LT (IF 100, ResNet-32, seed 0) it gives 42.6, BagofTricks-LT's rerun 40.96. Most of the
-difference is stage 1's, where this one has 39.1 and theirs 37.73: the gain over it is 3.5 here and 3.2
-there, as near as seeds let one tell, which move a result by 1 to 2.
+On CIFAR-100-LT (IF 100, ResNet-32, three seeds) it gives 42.4, BagofTricks-LT's rerun 40.96. Most of the
+difference is stage 1's, where this one has 39.0 and theirs 37.73: the gain over it is 3.4 here (3.3 to 3.5
+by seed) and 3.2 there (of a single run).
 """
 
 from __future__ import annotations
