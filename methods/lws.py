@@ -9,8 +9,8 @@ on, so that its last epoch has rate 0 and the rates of its 5 epochs sum to two t
 epoch that is best on validation; here the last counts.
 
 On CIFAR-100-LT (IF 100, ResNet-32, three seeds) it gives 41.6, BagofTricks-LT 40.16 (30 epochs, divided by
-10 at 10 and 20). Most of the difference is stage 1's, where this one has 39.0 and theirs 37.73: the gain over it is
-2.6 here (2.3 to 2.9 by seed) and 2.4 there (of a single run).
+10 at 10 and 20). Most of the difference is stage 1's, where this one has 39.0 and theirs 37.73: the gain over
+it is 2.6 here (2.3 to 2.9 by seed) and 2.4 there (of a single run).
 """
 
 from __future__ import annotations

@@ -54,8 +54,8 @@ def test_a_full_disk(short: Callable, launch: Callable, tmp_path: Path, part: st
     checkpoints = [p.stat().st_size for p in saved_epochs(stage).values()]
     shards = [p.stat().st_size for p in (stage / "snapshots").iterdir()]
     # Checkpoints grow with the trails; the one of the first epoch is the smallest.
-    # Another process's may be a little smaller: whole numbers, of memory say, take as many bytes as they need,
-    # and what lies in the file is padded.
+    # Another process's may be a little smaller: whole numbers, of memory say, take as many bytes as they
+    # need, and what lies in the file is padded.
     limit = checkpoints[-1] - 1024 if part == "checkpoint" else min(shards) - 1
     assert part == "store" or limit > max(shards)
     ended = subprocess.run(
