@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from lt_bench.evaluation.record import read_records
+from lt_bench.config import load_experiment
+from lt_bench.evaluation.record import comparable_config, read_records
 from lt_bench.leaderboard.spec import list_specs
 from lt_bench.leaderboard.writing import check_tables
+from lt_bench.run import recorded_config
 
 ROOT = Path(__file__).parents[2]
 BOARDS = ROOT / "leaderboards"
@@ -30,6 +32,16 @@ def test_every_record_is_of_a_run() -> None:
     for record in records:
         assert record.kind == "measured" and record.stage_seconds["stage1"] > 0
         assert record.code["commit"], f"{record.name} seed {record.seed} was not run from a commit"
+
+
+def test_every_record_is_of_its_config_as_it_stands() -> None:
+    """A changed config wants its runs again; a record of another would stand on a board under its name."""
+    asked = {}
+    for record in read_records(BOARDS / "records"):
+        if record.name not in asked:
+            asked[record.name] = comparable_config(recorded_config(load_experiment(record.name)))
+        assert comparable_config(record.config) == asked[record.name], f"{record.name} seed {record.seed}"
+    assert len(asked) > 200
 
 
 def test_latex_is_ascii() -> None:
