@@ -349,17 +349,10 @@ def test_rate_falls_after_two_thirds() -> None:
     assert build(epochs=1).rate(1) == 0.01
 
 
-def test_its_sgd_is_the_released_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_sgd_is_the_released_one(sgd_steps: list[list[dict]]) -> None:
     """The fitted classifier alone would not tell: it is right on well parted features at any rate."""
-    seen: list[dict] = []
-    step = torch.optim.SGD.step
-
-    def spy(self, *given):
-        seen.extend(dict(group) for group in self.param_groups)
-        return step(self, *given)
-
-    monkeypatch.setattr(torch.optim.SGD, "step", spy)
     build(episodes=2, epochs=3).fit(stage())
+    seen = [group for groups in sgd_steps for group in groups]
     assert [group["lr"] for group in seen] == pytest.approx([0.01] * 4 + [0.001] * 2)
     for group in seen:
         assert (group["momentum"], group["nesterov"], group["weight_decay"]) == (0.9, True, 5e-4)
