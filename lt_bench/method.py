@@ -324,8 +324,8 @@ class Classifier(Method, ABC):
     seam = "classifier"
     # What stands above the config's classifier_recipe where a paper's recipe differs for this method.
     recipe_defaults: ClassVar[dict[str, Any]] = {}
-    # The split that fitting chooses on, as far as that is known beforehand; a search refuses "test".
-    select_on: str | None = None
+    # What ``selected_on`` will be, as far as that is known before fitting; a search refuses "test".
+    select_on: str = "none"
 
     def check_head(self, head: nn.Module) -> None:
         """Refuse, before anything is trained, a head of stage 1 that means nothing here.

@@ -170,7 +170,7 @@ def _on_validation(
     ]
 
 
-def _refuse_test(job: Job, *splits: str | None) -> None:
+def _refuse_test(job: Job, *splits: str) -> None:
     if "test" in splits:
         raise LTBenchError(
             f"{job.experiment.name} chooses on the test split, which a search does not touch; let it choose "

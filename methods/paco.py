@@ -158,7 +158,7 @@ class PaCo(Representation):
         if self.momentum > 1:
             raise LTBenchError(f"paco's momentum is in 0 to 1, got {momentum!r}")
         for name, value in (("queue", queue), ("hidden", hidden), ("out", out)):
-            if (not is_whole(value, 1)) and (name, value) != ("hidden", None):
+            if not is_whole(value, 1) and (name, value) != ("hidden", None):
                 raise LTBenchError(f"paco's {name} is a whole number from 1, got {value!r}")
         self.hidden, self.out = hidden, out
         self.register_buffer("prior", log_prior(task.counts), persistent=False)

@@ -83,12 +83,12 @@ class TauNorm(Classifier):
         self.tau = None if tau is None else finite_number(tau, 0, "tau_norm's tau")
         if self.tau is not None and self.tau > 2:
             raise LTBenchError(f"tau_norm's tau is from 0 (weights as they are) to 2, got {tau!r}")
-        self.select_on = None if tau is not None else select_on
+        self.select_on = select_on if tau is None else "none"
         self.candidates = [float(t) for t in torch.linspace(0, 2, taus, dtype=torch.float64)]
 
     def check(self, *, splits: Collection[str], epochs: int) -> None:
         """tau is chosen on a split that must be there."""
-        if self.select_on is not None and self.select_on not in splits:
+        if self.select_on not in (*splits, "none"):
             raise LTBenchError(
                 f"tau_norm chooses tau on {self.select_on}, which {self.task.dataset} lacks; "
                 "set classifier.tau=1.0, or classifier.select_on='test' and have the record say so"
@@ -112,11 +112,10 @@ class TauNorm(Classifier):
         weight = stage.head.get_parameter("weight").detach()
         if self.tau is not None:
             return FittedClassifier(normalised_head(weight, self.tau).eval(), notes={"tau": self.tau})
-        on = str(self.select_on)
-        split = stage.features(on)
+        split = stage.features(self.select_on)
         if split is None:
             raise RuntimeError("check() refuses a dataset without the split that tau is chosen on")
         with torch.no_grad():
             scores = tau_accuracies(split.features, split.labels, weight, self.candidates)
         tau = self.candidates[int(scores.argmax())]
-        return FittedClassifier(normalised_head(weight, tau).eval(), {"tau": round(tau, 6)}, on)
+        return FittedClassifier(normalised_head(weight, tau).eval(), {"tau": round(tau, 6)}, self.select_on)

@@ -74,7 +74,6 @@ class LongTailData:
             )
         for part, split in self.splits().items():
             check_labels(split.labels, self.num_classes, f"the {part} split of {self.name}")
-        for part, split in self.splits().items():
             if len(split) == 0:
                 otherwise = " or leave it out" if part == "val" else ""
                 raise LTBenchError(f"the {part} split of {self.name} is empty; give it images{otherwise}")

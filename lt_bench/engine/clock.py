@@ -74,8 +74,8 @@ class StageClock(Hook):
         return breakdown(parts, self.seconds)
 
     @contextmanager
-    def before_the_run(self, name: str) -> Iterator[None]:
-        """What the block takes belongs to the stage, as part ``name``, though its training has not begun."""
+    def counting(self, name: str) -> Iterator[None]:
+        """What the block takes before the run is of the stage, too, as part ``name``."""
         started = time.perf_counter()
         with self.parts.part(name):
             yield

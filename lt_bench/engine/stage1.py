@@ -282,7 +282,7 @@ def train(
         if validation is not None:
             batches["val"] = validation
         models = {name: finished_model(teacher, device)[0] for name, teacher in teachers.items()}
-        with clock.before_the_run("forward"):
+        with clock.counting("forward"):
             representation_of(model).learn_from(models, batches)
     dim = feature_dim(model, stage.config)
     followers: dict[str, TrailFollower] = {

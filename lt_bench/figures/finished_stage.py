@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lt_bench.arguments import check_seeds
 from lt_bench.config import load_experiment
 from lt_bench.engine.stage2 import FrozenRepresentation
 from lt_bench.errors import LTBenchError
@@ -31,8 +32,7 @@ def finished_stage(
             snapshots were taken in another way or not all kept; where training helps, the sentence has the
             command.
     """
-    if seed < 0:
-        raise LTBenchError(f"a seed is a whole number from 0, got {seed}")
+    check_seeds([seed])
     experiment = load_experiment(config, options)
     if experiment.config["snapshots"]["capture"] == "none":
         raise LTBenchError(

@@ -52,7 +52,7 @@ class SnapshotStore:
         identity: str,
         keep: Literal["all"] | int = "all",
     ) -> None:
-        if keep != "all" and (not is_whole(keep, 1)):
+        if keep != "all" and not is_whole(keep, 1):
             raise LTBenchError(
                 f"a snapshot store keeps 'all' or a number of epochs of at least 1, got {keep!r}; "
                 "choose one of them"

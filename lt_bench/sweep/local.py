@@ -44,10 +44,11 @@ def run_here(places: Places, device: str, jobs: Sequence[SweepJob], watch: Watch
     """
     waiting = list(jobs)
     running: list[tuple[Attempt, Place]] = []
+    # A sweep that was killed left them: they are waited for, and fill as many places.
+    left = [job for job in jobs if job.running()]
     try:
         while waiting or running:
-            # A sweep that was killed left them: they are waited for, and fill as many places.
-            left = [job for job in waiting if job.running()]
+            left = [job for job in left if job.running()]
             places.others = len(left)
             for job in [job for job in waiting if job not in left]:
                 place = places.take()
