@@ -31,6 +31,14 @@ def is_held(folder: Path) -> bool:
     return False
 
 
+def held_since(folder: Path) -> float | None:
+    """When a process held ``folder`` last, from then on: seconds since the epoch; None where none did."""
+    try:
+        return (folder / ".lock").stat().st_mtime
+    except FileNotFoundError:
+        return None
+
+
 @contextmanager
 def exclusive(folder: Path, what: str, option: str = "--work-dir") -> Iterator[IO[str]]:
     """Hold ``folder`` for this process; the lock ends with the process, however it ends.

@@ -131,8 +131,3 @@ def class_f1(counts: ClassCounts) -> Tensor:
     """
     f1 = 2.0 * counts.hits.double() / (counts.predicted + counts.tested)
     return torch.where(counts.tested > 0, f1, torch.nan)
-
-
-def macro_f1(predictions: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Mean F1 over the classes that have test samples: () or (T,) float64 in [0, 1]."""
-    return class_f1(count_classes(predictions, labels, num_classes)).nanmean(-1)

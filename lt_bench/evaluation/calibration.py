@@ -48,14 +48,3 @@ def binned_calibration_error(confidence: Tensor, correct: Tensor, bins: int = 15
     gap = torch.zeros(bins, dtype=torch.float64)
     gap.index_add_(0, index, correct.double() - confidence)
     return float(100.0 * gap.abs().sum() / len(correct))
-
-
-def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
-    """ECE in percent of softmax(logits).
-
-    Args:
-        logits: (n, C) float.
-        labels: (n,) integers.
-        bins: M, the number of bins of equal width.
-    """
-    return binned_calibration_error(confidences(logits), logits.argmax(1) == labels, bins)

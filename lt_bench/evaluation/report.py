@@ -53,10 +53,6 @@ class Scores:
     per_class: tuple[float | None, ...]
     tested: tuple[int, ...]
 
-    def group(self, name: str) -> float | None:
-        """The accuracy of the group ``many``, ``medium`` or ``few``."""
-        return {"many": self.many, "medium": self.medium, "few": self.few}[name]
-
 
 def mean_or_none(values: Iterable[float | None]) -> float | None:
     """Mean of the values that are there, exactly summed; None where there is none."""

@@ -29,41 +29,24 @@ class Convention:
         many_from: the smallest training count of a many-shot class.
         few_to: the largest training count of a few-shot class.
         text: the rule in words, t being the training count.
-        used_by: where it is in use.
     """
 
     name: str
     many_from: int
     few_to: int
     text: str
-    used_by: str
 
 
 CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
     {
         convention.name: convention
         for convention in (
-            Convention(
-                "paper",
-                101,
-                20,
-                "many t > 100, medium 20 < t <= 100, few t <= 20",
-                "the captions of the Breadcrumb paper",
-            ),
-            Convention(
-                "strict",
-                101,
-                19,
-                "many t > 100, medium 20 <= t <= 100, few t < 20",
-                "Decoupling, SADE, LIFT",
-            ),
-            Convention(
-                "inclusive",
-                100,
-                20,
-                "many t >= 100, medium 20 < t < 100, few t <= 20",
-                "OLTR, LFME, the Breadcrumb release",
-            ),
+            # The captions of the Breadcrumb paper.
+            Convention("paper", 101, 20, "many t > 100, medium 20 < t <= 100, few t <= 20"),
+            # Decoupling, SADE, LIFT.
+            Convention("strict", 101, 19, "many t > 100, medium 20 <= t <= 100, few t < 20"),
+            # OLTR, LFME, the Breadcrumb release.
+            Convention("inclusive", 100, 20, "many t >= 100, medium 20 < t < 100, few t <= 20"),
         )
     }
 )

@@ -25,8 +25,8 @@ def find_records(names: Sequence[str], folder: Path) -> list[RunRecord]:
     """The records that are named.
 
     Args:
-        names: files of records, or names of configs, or what these start with (``cifar100_lt``); all records
-            if there are none.
+        names: files of records, or names of configs, or what these start with (``fashion_mnist_lt``); all
+            records if there are none.
         folder: of records.
 
     Returns:

@@ -93,9 +93,10 @@ def _measured_notes(rows: Sequence[TableRow]) -> list[str]:
     )
     for what, text_of in matters:
         said = [(text_of(record), row.label) for row in rows for record in row.records]
-        text = _stated((text, label) for text, label in said if text is not None)
-        if text:
-            notes.append(f"{what}: {text}.")
+        stated = _stated((text, label) for text, label in said if text is not None)
+        of = ", of the rows that have one" if any(text is None for text, _ in said) else ""
+        if stated:
+            notes.append(f"{what}{of}: {stated}.")
     return notes
 
 

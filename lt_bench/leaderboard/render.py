@@ -360,7 +360,9 @@ def to_latex(table: Table) -> str:
                 *_cost_cells(row, section.cost_unit),
                 *_published_cells(row, published),
             ]
-            lines.append(" & ".join(map(escape_latex, cells)) + r" \\")
+            line = " & ".join(map(escape_latex, cells)) + r" \\"
+            # Behind \midrule and \\ these would begin an argument.
+            lines.append("{}" + line if line.startswith(("[", "*")) else line)
         lines += [r"\bottomrule", r"\end{tabular}", ""]
         lines += [rf"\par\footnotesize {escape_latex(note)}" for note in section.notes]
         parts.append("\n".join(lines))

@@ -141,7 +141,7 @@ def _cost(spec: Spec, wall: float | None) -> dict[str, float] | None:
     Args:
         spec: the job.
         wall: the attempt's seconds where it did the whole work. Where it did not, the rest is what the
-            records say: fitting and scoring, without starting and reading data.
+            records' parts say: fitting and scoring, without starting and reading data.
     """
     trained = stage1_seconds(spec)
     if set(trained) != set(spec.stages):
@@ -149,8 +149,13 @@ def _cost(spec: Spec, wall: float | None) -> dict[str, float] | None:
     stage1 = sum(trained.values())
     if wall is not None:
         return {"stage1": stage1, "other": max(0.0, wall - stage1)}
-    parts = [record.stage_seconds for record in spec.found()]
-    return {"stage1": stage1, "other": sum(part["classifier"] + part["evaluation"] for part in parts)}
+    parts = [record.stage_parts["stage2"] for record in spec.found() if record.stage_parts is not None]
+    if len(parts) < len(spec.names):
+        return None
+    # What followed is in stage 1's seconds, what was shared was not spent, and features are made once.
+    apart = ("following", "shared", "features")
+    own = sum(seconds for part in parts for name, seconds in part.items() if name not in apart)
+    return {"stage1": stage1, "other": own + max(part["features"] for part in parts)}
 
 
 def _sentence(log: Path, begin: int, code: int) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lt_bench.config import digest
-from lt_bench.engine.locks import is_held
+from lt_bench.engine.locks import held_since, is_held
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.record import RunRecord, find_record
 from lt_bench.files import write_atomically
@@ -125,6 +125,10 @@ class SweepJob:
     def running(self) -> bool:
         """Whether a process holds the job's folder."""
         return is_held(self.folder)
+
+    def began(self) -> float | None:
+        """When a process took the job's folder last, in seconds since the epoch; None where none did."""
+        return held_since(self.folder)
 
     def create(self) -> None:
         """Make the folder with its spec; one that is there is left as it is."""

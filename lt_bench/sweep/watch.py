@@ -34,7 +34,10 @@ class Watch:
         self._began: dict[str, float] = {}
         # Of a job that runs, the share of its stage 1s that were missing when it began.
         self._missing: dict[str, float] = {}
-        self._most = 1
+        for job in jobs:
+            if self.states[job.spec.id] == "running":
+                self._begun_before(job)
+        self._most = max(1, Counter(self.states.values())["running"])
         self._refreshed = -1.0
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -45,6 +48,14 @@ class Watch:
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("sweep", total=len(jobs), facts="")
+
+    def _begun_before(self, job: SweepJob) -> None:
+        """Note a job that another call started, which has what is left of its stage 1s to do."""
+        missing = self._missing[job.spec.id] = untrained(job)
+        began = job.began()
+        # Where all are trained, when the rest was begun is not known.
+        if missing and began is not None:
+            self._began[job.spec.id] = time.monotonic() - max(0.0, time.time() - began)
 
     def __enter__(self) -> Watch:
         self._bar.start()

@@ -8,11 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lt_bench.errors import LTBenchError
-from lt_bench.evaluation.calibration import (
-    binned_calibration_error,
-    confidences,
-    expected_calibration_error,
-)
+from lt_bench.evaluation.calibration import binned_calibration_error, confidences
+from lt_bench.evaluation.report import evaluate
 
 
 def slow_error(confidence, correct, bins):
@@ -51,14 +48,16 @@ def test_fifteen_bins_over_logits():
     confidence, predictions = probabilities.max(1)
     torch.testing.assert_close(confidences(logits), confidence)
     expected = slow_error(confidence.tolist(), (predictions == labels).tolist(), 15)
-    assert expected_calibration_error(logits, labels) == pytest.approx(expected, abs=1e-9)
+    assert evaluate(logits, labels, torch.ones(10, dtype=torch.int64), "strict").ece == pytest.approx(
+        expected, abs=1e-9
+    )
     assert 0 < expected < 100
 
 
 def test_sure_and_right_is_calibrated_and_sure_and_wrong_is_not():
-    logits = torch.tensor([[50.0, 0.0], [50.0, 0.0]])
-    assert expected_calibration_error(logits, torch.tensor([0, 0])) == pytest.approx(0, abs=1e-6)
-    assert expected_calibration_error(logits, torch.tensor([1, 1])) == pytest.approx(100)
+    confidence = confidences(torch.tensor([[50.0, 0.0], [50.0, 0.0]]))
+    assert binned_calibration_error(confidence, torch.tensor([True, True])) == pytest.approx(0, abs=1e-6)
+    assert binned_calibration_error(confidence, torch.tensor([False, False])) == pytest.approx(100)
 
 
 def test_half_precision_is_widened():

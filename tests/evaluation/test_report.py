@@ -41,7 +41,7 @@ def test_scores_equal_a_loop(convention):
     assert scores.mean_class == pytest.approx(sum(accuracy) / len(accuracy))
     assert scores.worst_class == pytest.approx(min(accuracy))
     for name, values in groups.items():
-        assert scores.group(name) == pytest.approx(sum(values) / len(values))
+        assert getattr(scores, name) == pytest.approx(sum(values) / len(values))
         assert scores.group_classes[name] == len(values)
 
 
@@ -50,7 +50,7 @@ def test_on_a_balanced_test_set_weighted_groups_give_overall():
     labels = torch.arange(700) % len(COUNTS)
     for convention in CONVENTIONS:
         scores = evaluate(logits, labels, COUNTS, convention)
-        weighted = sum(scores.group(name) * size for name, size in scores.group_classes.items())
+        weighted = sum(getattr(scores, name) * size for name, size in scores.group_classes.items())
         assert weighted / len(COUNTS) == pytest.approx(scores.overall, abs=1e-9)
         assert scores.mean_class == pytest.approx(scores.overall, abs=1e-9)
 

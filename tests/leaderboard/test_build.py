@@ -107,6 +107,14 @@ def test_external_entries_stand_on_boards_that_take_them(make_record, toy_spec):
     assert len(section_of(toy_spec, elsewhere + other_factor).rows) == 4
 
 
+def test_what_an_entry_does_not_say_is_not_said_of_it(make_record, toy_spec):
+    external = make_record("external/x", None, label="X", kind="external", stage1=None, config={})
+    said = section_of(toy_spec, [make_record(), external]).notes
+    assert "Stage 1, of the rows that have one: toy, 20 epochs." in said
+    assert "Checkpoint: last." in said
+    assert "Stage 1: toy, 20 epochs." in section_of(toy_spec, [make_record()]).notes
+
+
 def test_a_run_that_no_row_names_stands_on_an_open_board(make_record, toy_spec):
     own = make_record("mine/own", label="Own")
     section = section_of(toy_spec, [make_record(), own])

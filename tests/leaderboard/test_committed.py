@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,19 @@ def test_every_record_is_of_its_config_as_it_stands() -> None:
             asked[record.name] = comparable_config(recorded_config(load_experiment(record.name)))
         assert comparable_config(record.config) == asked[record.name], f"{record.name} seed {record.seed}"
     assert len(asked) > 200
+
+
+def test_the_minutes_that_readme_tells_are_those_of_the_records() -> None:
+    told = re.search(
+        r"A stage 1 took (\d+) to (\d+) minutes .*?, of experts (\d+)", (ROOT / "README.md").read_text()
+    )
+    assert told is not None
+    alone, experts = [], []
+    for record in read_records(BOARDS / "records" / "cifar100_lt"):
+        found = experts if record.stage1["recipe"] in ("RIDE", "SADE") else alone
+        found.append(record.stage_seconds["stage1"] / 60)
+    minutes = (min(alone), max(alone), max(experts))
+    assert [int(word) for word in told.groups()] == [round(value) for value in minutes]
 
 
 def test_latex_is_ascii() -> None:

@@ -29,7 +29,7 @@ MARKDOWN = r"""
 | A \| B_1 & C (external) |       50.0 |       70.0 |       40.0 |       20.0 | (seed unknown) |                      |                   |                     |                  |
 
 - Measured on the test split, in percent: mean ± half-width of the 95% Student-t interval over seeds. Seeds: 0, 1, 2 (Plain); 0 (τ-norm); unknown (A | B_1 & C).
-- Stage 1: toy, 20 epochs.
+- Stage 1, of the rows that have one: toy, 20 epochs.
 - Selection: nothing selected.
 - Checkpoint: last.
 - Batch norm of the frozen backbone: eval.
@@ -56,7 +56,7 @@ A \textbar{} B\_1 \& C (external) & 50.0 & 70.0 & 40.0 & 20.0 & (seed unknown) &
 \end{tabular}
 
 \par\footnotesize Measured on the test split, in percent: mean $\pm$ half-width of the 95\% Student-t interval over seeds. Seeds: 0, 1, 2 (Plain); 0 ($\tau$-norm); unknown (A \textbar{} B\_1 \& C).
-\par\footnotesize Stage 1: toy, 20 epochs.
+\par\footnotesize Stage 1, of the rows that have one: toy, 20 epochs.
 \par\footnotesize Selection: nothing selected.
 \par\footnotesize Checkpoint: last.
 \par\footnotesize Batch norm of the frozen backbone: eval.
@@ -104,6 +104,12 @@ def test_no_label_breaks_a_markdown_table(make_record, toy_spec, label):
 
 def test_latex(table):
     assert render(table, "tex") == LATEX.lstrip("\n")
+
+
+def test_no_label_is_an_argument_of_the_line_before_it(make_record, toy_spec):
+    starred = [make_record("mine/a", label="[v2] Ours"), make_record("mine/b", label="*new")]
+    rendered = render(build_table(toy_spec, starred), "tex")
+    assert "\n{}[v2] Ours & " in rendered and "\n{}*new & " in rendered
 
 
 def test_csv(table):

@@ -111,6 +111,14 @@ def test_the_figures_of_the_paper():
     assert sizes["table3"] == [6] and sizes["table4"] == [6]
 
 
+def test_the_figures_of_rides_model_zoo_are_of_routed_experts():
+    """The legend of its table: without distillation, with EA."""
+    rows = {row.config: row.published for row in load_spec("cifar100_lt").sections[0].rows}
+    assert rows["cifar100_lt/ride_r32"] is None
+    routed = rows["cifar100_lt/ride_routing_r32"].values
+    assert routed == {"overall": 48.6, "many": 67.0, "medium": 49.9, "few": 25.7}
+
+
 def test_configs_of_the_paper_tables_carry_dataset_and_backbone():
     expected = {
         "table1": [r"imagenet_lt/\w+_r10"],

@@ -354,3 +354,19 @@ def test_what_is_left_of_a_job_whose_stage_is_trained_does_not_grow_as_it_starts
     before = str(watch.left())
     watch.tell(one, "running")
     assert str(watch.left()) == before == "time left: about 30 s"
+
+
+def test_a_job_that_an_earlier_call_started_is_measured_from_its_start(
+    job: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, one = job(), job(seed=1)
+    done.mark_done({"stage1": 3600.0, "other": 0.0})
+    trained: dict[str, float] = {}
+    monkeypatch.setattr(watch_module, "stage1_seconds", lambda spec: trained)
+    with exclusive(one.folder, "the job"):
+        os.utime(one.folder / ".lock", (time.time() - 1800,) * 2)
+        watch = Watch([done, one], 1, Console(quiet=True))
+        watch.tell(one, "running")
+        assert str(watch.left()) == "time left: about 30 min"
+        trained.update(dict.fromkeys(one.spec.stages, 3600.0))
+        assert str(Watch([done, one], 1, Console(quiet=True)).left()) == "time left: about 0 s"

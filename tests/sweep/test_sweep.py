@@ -71,7 +71,8 @@ def test_stopped_half_way_goes_on(
     here: Path, options: list[str], launch: Callable, short: Callable, capsys: pytest.CaptureFixture
 ) -> None:
     long = {"stage1.epochs": 15, "stage1.numerics.threads": 1}
-    call = words("digits_lt/ncm", options=[*options, "stage1.epochs=15"])
+    names = ("digits_lt/ncm", "digits_lt/breadcrumb_strong", "digits_lt/breadcrumb_var")
+    call = words(*names, options=[*options, "stage1.epochs=15"])
     process = subprocess.Popen(
         [sys.executable, "-m", "lt_bench.cli", *call],
         stdout=subprocess.PIPE,
@@ -96,8 +97,16 @@ def test_stopped_half_way_goes_on(
 
     assert main(call) == 0
     assert "from epoch" in job.log.read_text() and job.state() == "done"
-    launch(short("ncm", **long), folder="whole")
+    launch(*(short(name.partition("/")[2], **long) for name in names), folder="whole")
     assert results(here / "leaderboards" / "records") == results(here / "whole" / "records")
+
+    (manifest,) = here.glob("work_dirs/stage1/*/stage1.json")
+    parts = [record.stage_parts["stage2"] for record in read_records(here / "leaderboards" / "records")]
+    assert sum(part["following"] for part in parts) > 0
+    once = sum(sum(part.values()) - part["following"] - part["features"] for part in parts)
+    cost = job.cost()
+    assert cost["stage1"] == json.loads(manifest.read_text())["seconds"], "with what followed it"
+    assert cost["other"] == pytest.approx(once + max(part["features"] for part in parts))
 
 
 def test_a_failing_job_and_retry(
