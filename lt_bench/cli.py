@@ -1,4 +1,5 @@
-"""The command line: ``lt-bench run | search | sweep | score | table | figure | data | list | show``.
+"""The command line: ``lt-bench run``, ``search``, ``sweep``, ``score``, ``table``, ``figure``, ``rehearse``,
+``data``, ``list`` and ``show``.
 
 Everything a person can mend ends in one sentence on standard error and exit code 2.
 """
@@ -332,6 +333,7 @@ def _sweep(arguments: argparse.Namespace) -> None:
 
 def _launcher(arguments: argparse.Namespace) -> tuple[Any, int | None]:
     """How a sweep's jobs are run, and how many at once; None for as many as can be."""
+    from lt_bench.data.decoding import processors
     from lt_bench.sweep import local, machine, room, slurm
 
     if arguments.jobs is not None and arguments.jobs < 1:
@@ -353,7 +355,7 @@ def _launcher(arguments: argparse.Namespace) -> tuple[Any, int | None]:
     gpus = [] if name == "cpu" else machine.visible_gpus()
     if arguments.jobs is None:
         return partial(local.run_fitting, gpus, name), None
-    places = room.FixedPlaces(arguments.jobs, gpus, machine.cores())
+    places = room.FixedPlaces(arguments.jobs, gpus, processors())
     return partial(local.run_here, places, name), arguments.jobs
 
 
@@ -462,6 +464,8 @@ def _rehearse(arguments: argparse.Namespace) -> None:
 
 
 def _keep(text: str) -> str | int:
+    if text != "all" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"it is a number of epochs from 0, or 'all'; got {text!r}")
     return text if text == "all" else int(text)
 
 

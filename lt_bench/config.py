@@ -14,7 +14,7 @@ import json
 import os
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -30,6 +30,7 @@ from lt_bench.composition import JOIN, SEAMS, Part, compose, part_names
 from lt_bench.config_folders import config_folders, find_config, locate
 from lt_bench.config_reading import merged, read_config
 from lt_bench.errors import LTBenchError, near_names
+from lt_bench.models.stage_one import Numerics
 from lt_bench.registry import DATA_SAMPLERS, DATASETS, METHODS, TRANSFORMS
 from lt_bench.snapshots.hook import CAPTURES
 
@@ -48,18 +49,9 @@ KEYS: dict[str, str] = {
 # What the harness gives every sampler.
 SAMPLER_SUPPLIED = ("labels", "num_classes", "batch_size", "seed", "epochs", "rank", "world")
 STAGE1_KEYS = ("epochs", "batch_size", "optimizer", "schedule", "numerics", "recipe", "clip_grad")
-NUMERICS_KEYS = ("precision", "channels_last", "threads", "batch_norm", "compile")
 MODEL_KEYS = ("backbone", "feature_dim")
-SNAPSHOT_KEYS = ("keep", "dtype", "capture")
 METHOD_KEYS = ("label", *SEAMS)
-RUNTIME_KEYS = (
-    "workers",
-    "eval_batch_size",
-    "checkpoint_interval",
-    "log_interval",
-    "val_interval",
-    "visualizer",
-)
+NUMERICS = tuple(field.name for field in fields(Numerics))
 LISTS = ("train_transforms", "test_transforms")
 # Whole numbers of ``runtime`` and the least they may be.
 RUNTIME_LEAST = {
@@ -264,9 +256,9 @@ def resolve(given: Mapping[str, Any]) -> dict[str, Any]:
     for name, known in (
         ("stage1", STAGE1_KEYS),
         ("model", MODEL_KEYS),
-        ("snapshots", SNAPSHOT_KEYS),
+        ("snapshots", DEFAULTS["snapshots"]),
         ("method", METHOD_KEYS),
-        ("runtime", RUNTIME_KEYS),
+        ("runtime", DEFAULTS["runtime"]),
     ):
         _refuse_unknown(name, cfg[name], known)
     for key in ("epochs", "batch_size", "optimizer"):
@@ -280,8 +272,8 @@ def resolve(given: Mapping[str, Any]) -> dict[str, Any]:
     _check_optimisation(cfg["stage1"])
     numerics = cfg["stage1"].setdefault("numerics", {})
     if not isinstance(numerics, dict):
-        raise LTBenchError(f"stage1.numerics is a dict with {', '.join(NUMERICS_KEYS)}; got {numerics!r}")
-    _refuse_unknown("stage1.numerics", numerics, NUMERICS_KEYS)
+        raise LTBenchError(f"stage1.numerics is a dict with {', '.join(NUMERICS)}; got {numerics!r}")
+    _refuse_unknown("stage1.numerics", numerics, NUMERICS)
     recipe = cfg["stage1"].setdefault("recipe", {"name": "own", "epochs": cfg["stage1"]["epochs"]})
     if not isinstance(recipe, dict) or set(recipe) != {"name", "epochs"}:
         raise LTBenchError(

@@ -150,13 +150,13 @@ class HeadTrainer:
         if not steps:
             raise LTBenchError(
                 f"classifier training got no batch: the batch size {self.recipe.batch_size} is larger "
-                "than an epoch's samples; set a smaller classifier.recipe.batch_size"
+                "than an epoch's samples; set a smaller method.classifier.recipe.batch_size"
             )
         mean = total / steps
         if not torch.isfinite(mean):
             raise LTBenchError(
                 f"the classifier's loss became {mean.item()} in its epoch {epoch}; "
-                f"lower classifier.recipe.lr (now {self.recipe.lr}) or look at the features"
+                f"lower method.classifier.recipe.lr (now {self.recipe.lr}) or look at the features"
             )
         return mean
 

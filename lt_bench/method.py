@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lt_bench.data.batch import Batch
@@ -54,22 +55,7 @@ class Method:
         del splits, epochs
 
 
-class FeatureModel(Protocol):
-    """What a method may use of the model of stage 1."""
-
-    backbone: nn.Module
-    head: nn.Module
-
-    def feature_map(self, images: Tensor) -> Tensor:
-        """(B, channels, H, W) -> (B, d, h, w) float32, or (B, d) where the backbone pools."""
-        ...
-
-    def features(self, images: Tensor) -> Tensor:
-        """(B, channels, H, W) -> (B, d) float32."""
-        ...
-
-
-class Representation(nn.Module, Method, ABC):
+class Representation(nn.Module, Method):
     """Seam 1: how stage 1 is trained.
 
     Override :meth:`criterion` for a loss on logits, :meth:`build_head` for another classifier,
@@ -152,7 +138,7 @@ class Representation(nn.Module, Method, ABC):
         """
         del teachers, batches
 
-    def end_epoch(self, model: FeatureModel, validation: Iterable[Batch] | None) -> None:
+    def end_epoch(self, model: StageOneModel, validation: Iterable[Batch] | None) -> None:
         """Called after every epoch, in eval mode and without gradient; nothing unless overridden.
 
         Args:
@@ -162,15 +148,15 @@ class Representation(nn.Module, Method, ABC):
         """
         del model, validation
 
-    def after_step(self, model: FeatureModel) -> None:
+    def after_step(self, model: StageOneModel) -> None:
         """Called after every step of the optimiser, without gradient; nothing unless overridden."""
         del model
 
-    @abstractmethod
     def criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss of logits (B, C) for labels (B,) int64: a scalar tensor."""
+        """The loss of logits (B, C) for labels (B,) int64, a scalar; cross-entropy unless overridden."""
+        return F.cross_entropy(logits, labels)
 
-    def forward(self, model: FeatureModel, batch: Batch) -> Tensor:
+    def forward(self, model: StageOneModel, batch: Batch) -> Tensor:
         """The loss of a batch: a scalar tensor.
 
         On several ranks the batch is a rank's share. A loss that is a mean over images may be made of the

@@ -19,29 +19,12 @@ recipe, 13,000 steps of batch 512 with a cosine.)
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from lt_bench.losses.class_priors import log_prior
-from lt_bench.losses.precision import at_least_float32
+from lt_bench.losses.class_priors import log_prior, prior_cross_entropy
 from lt_bench.method import Representation
 from lt_bench.registry import METHODS
 from lt_bench.task import Task
-
-
-def balanced_softmax_loss(logits: Tensor, labels: Tensor, log_prior: Tensor) -> Tensor:
-    """CE(z + log π, y), mean over the batch (Ren et al. 2020, theorem 1).
-
-    Args:
-        logits: (B, C) floating point.
-        labels: (B,) int64.
-        log_prior: (C,) log π_j, or log n_j.
-
-    Returns:
-        () float32, or float64 for float64 logits.
-    """
-    logits = at_least_float32(logits)
-    return F.cross_entropy(logits + log_prior.to(logits.dtype), labels)
 
 
 @METHODS.register_module("balanced_softmax")
@@ -60,4 +43,4 @@ class BalancedSoftmax(Representation):
 
     def criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The balanced softmax loss of logits (B, C) for labels (B,)."""
-        return balanced_softmax_loss(logits, labels, self.log_prior)
+        return prior_cross_entropy(logits, labels, self.log_prior)

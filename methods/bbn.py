@@ -27,9 +27,10 @@ from torch import Tensor, nn
 from lt_bench.data.batch import Batch
 from lt_bench.errors import LTBenchError
 from lt_bench.losses.precision import at_least_float32
-from lt_bench.method import FeatureModel, Representation
+from lt_bench.method import Representation
 from lt_bench.models.expert_head import ExpertHead
 from lt_bench.models.experts import expert_backbone
+from lt_bench.models.stage_one import StageOneModel
 from lt_bench.registry import METHODS
 from lt_bench.task import Task
 
@@ -91,7 +92,7 @@ class BBN(Representation):
         """The loss of both branches' logits (B, 2, C) for the labels (2B,) of B pairs."""
         return bilateral_loss(logits, labels[0::2], labels[1::2], self.alpha)
 
-    def forward(self, model: FeatureModel, batch: Batch) -> Tensor:
+    def forward(self, model: StageOneModel, batch: Batch) -> Tensor:
         """The loss of a batch of pairs.
 
         Raises:
@@ -100,7 +101,7 @@ class BBN(Representation):
         if self.sampler["type"] != "bilateral":
             raise LTBenchError(
                 f"bbn is trained on pairs of images, which sampler {self.sampler['type']!r} does not give; "
-                "leave representation.sampler out"
+                "leave method.representation.sampler out"
             )
         backbone = expert_backbone(model.backbone, BRANCHES, "bbn")
         with backbone.interleaved():

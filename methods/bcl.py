@@ -35,17 +35,17 @@ Departures:
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lt_bench.arguments import finite_number, is_whole
 from lt_bench.data.batch import Batch
 from lt_bench.errors import LTBenchError
-from lt_bench.losses.class_priors import log_prior
+from lt_bench.losses.class_priors import log_prior, prior_cross_entropy
 from lt_bench.losses.precision import at_least_float32
-from lt_bench.method import FeatureModel, Representation
+from lt_bench.method import Representation
 from lt_bench.models.heads import CosineHead
 from lt_bench.models.projection import ProjectionMLP
+from lt_bench.models.stage_one import StageOneModel
 from lt_bench.registry import METHODS
 from lt_bench.task import Task
 
@@ -142,9 +142,9 @@ class BCL(Representation):
 
     def criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
         """L_LC: cross-entropy of logits (B, C) + log π for labels (B,)."""
-        return F.cross_entropy(at_least_float32(logits) + self.prior, labels)
+        return prior_cross_entropy(logits, labels, self.prior)
 
-    def forward(self, model: FeatureModel, batch: Batch) -> Tensor:
+    def forward(self, model: StageOneModel, batch: Batch) -> Tensor:
         """λ L_LC on view 1 and μ L_BCL on views 2 and 3 of images (B, 3, C, H, W): a scalar."""
         images, labels = batch.images, batch.labels
         if images.dim() != 5 or images.shape[1] != VIEWS:

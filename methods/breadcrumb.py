@@ -107,7 +107,7 @@ class Breadcrumb(FollowingClassifier):
         if self.variant == "weak" and epochs < self._plan.max_depth:
             raise LTBenchError(
                 f"weak Breadcrumb back-tracks over {self._plan.max_depth} snapshots, and stage 1 has only "
-                f"{epochs} epochs; train longer, or lower classifier.n_b or classifier.length"
+                f"{epochs} epochs; train longer, or lower method.classifier.n_b or method.classifier.length"
             )
         if self.newest == "previous" and epochs < 2:
             raise LTBenchError(

@@ -123,10 +123,6 @@ class FSLwF(Representation):
         """The cosine classifier, (B, d) -> (B, C)."""
         return SharedBiasCosineHead(feature_dim, self.task.num_classes, self.scale)
 
-    def criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy of scores (B, C) for labels (B,)."""
-        return F.cross_entropy(logits, labels)
-
 
 class WeightGenerator(nn.Module):
     """Weights of classes out of exemplars and base weights (the paper's attention-based generator).
@@ -505,7 +501,7 @@ class FSLwFGenerator(Classifier):
             if not torch.isfinite(total):
                 raise LTBenchError(
                     f"fslwf_generator's loss became {total.item() / steps} in its epoch {epoch}; lower "
-                    f"classifier.lr (now {self.lr}) or look at the features"
+                    f"method.classifier.lr (now {self.lr}) or look at the features"
                 )
 
     def _loss(
@@ -538,14 +534,14 @@ def split_classes(task: Task, novel_groups: Sequence[str]) -> tuple[Tensor, Tens
     if not len(novel):
         raise LTBenchError(
             f"fslwf_generator makes the weights of {groups} classes, and {task.dataset} has none under the "
-            f"convention {task.convention!r}; name other groups in classifier.novel_groups, or choose "
+            f"convention {task.convention!r}; name other groups in method.classifier.novel_groups, or choose "
             "another classifier"
         )
     if len(base) < 2:
         raise LTBenchError(
             f"fslwf_generator needs 2 base classes or more, one to be made novel and one to stay, and "
             f"{task.dataset} has {len(base)} that are not {groups}; name fewer groups in "
-            "classifier.novel_groups"
+            "method.classifier.novel_groups"
         )
     return base, novel
 
@@ -584,7 +580,7 @@ def episode_shape(
     if least < each:
         raise LTBenchError(
             f"an episode of fslwf_generator draws {exemplars} exemplars and {queries // novel} queries of a "
-            f"base class, and the smallest has {least} training images; lower classifier.exemplars or "
+            f"base class, and the smallest has {least} training images; lower method.classifier.exemplars or "
             "novel_queries, or put its group into novel_groups"
         )
     return EpisodeShape(novel, exemplars, queries // novel, base_queries or novel * BASE_QUERIES_A_CLASS)

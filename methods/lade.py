@@ -30,12 +30,11 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lt_bench.arguments import finite_number
 from lt_bench.errors import LTBenchError
-from lt_bench.losses.class_priors import log_prior
+from lt_bench.losses.class_priors import log_prior, prior_cross_entropy
 from lt_bench.losses.precision import at_least_float32
 from lt_bench.method import Representation
 from lt_bench.registry import METHODS
@@ -115,7 +114,6 @@ class LADE(Representation):
 
     def criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The LADE loss of logits (B, C) for labels (B,)."""
-        logits = at_least_float32(logits)
-        cross_entropy = F.cross_entropy(logits + self.log_prior.to(logits.dtype), labels)
+        cross_entropy = prior_cross_entropy(logits, labels, self.log_prior)
         regulariser = lader(logits, labels, self.log_ratio, self.class_weights, self.remine_lambda)
         return cross_entropy + self.estim_loss_weight * regulariser

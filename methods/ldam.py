@@ -23,33 +23,11 @@ from torch import Tensor
 from lt_bench.arguments import finite_number
 from lt_bench.deferred import check_fraction, has_switched
 from lt_bench.losses.class_weights import effective_number_weights
-from lt_bench.losses.margins import label_aware_margins
-from lt_bench.losses.precision import at_least_float32
+from lt_bench.losses.margins import label_aware_margins, margin_cross_entropy
 from lt_bench.method import Representation
 from lt_bench.models.heads import CosineHead
 from lt_bench.registry import METHODS
 from lt_bench.task import Task
-
-
-def margin_cross_entropy(
-    logits: Tensor, labels: Tensor, margins: Tensor, weights: Tensor | None = None
-) -> Tensor:
-    """Cross-entropy with a margin off the true class's logit (Cao et al. 2019, section 3.2).
-
-    Args:
-        logits: (B, C) floating point.
-        labels: (B,) int64.
-        margins: (C,) in units of the logits.
-        weights: (C,) class weights, with which the mean divides by the batch's sum of weights; None for
-            the plain mean.
-
-    Returns:
-        () float32, or float64 for float64 logits.
-    """
-    logits = at_least_float32(logits)
-    true = labels.unsqueeze(1) == torch.arange(logits.shape[1], device=logits.device)
-    lowered = torch.where(true, logits - margins.to(logits.dtype), logits)
-    return F.cross_entropy(lowered, labels, weight=None if weights is None else weights.to(logits.dtype))
 
 
 @METHODS.register_module("ldam")

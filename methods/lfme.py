@@ -50,7 +50,7 @@ from lt_bench.data.batch import Batch
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.shots import GROUPS, shot_groups
 from lt_bench.losses.precision import at_least_float32
-from lt_bench.method import FeatureModel, Representation
+from lt_bench.method import Representation
 from lt_bench.models.stage_one import StageOneModel
 from lt_bench.registry import METHODS
 from lt_bench.task import Task
@@ -285,7 +285,7 @@ class LFME(Representation):
         """The loss without experts: cross-entropy of logits (B, C) for labels (B,)."""
         return F.cross_entropy(at_least_float32(logits), labels)
 
-    def forward(self, model: FeatureModel, batch: Batch) -> Tensor:
+    def forward(self, model: StageOneModel, batch: Batch) -> Tensor:
         """Self-paced cross-entropy and distillation from the experts, a scalar."""
         logits, labels = batch.gathered(at_least_float32(model.head(model.features(batch.images))))
         paced = self.instance.index_select(0, batch.of_all(batch.indices))
@@ -298,7 +298,7 @@ class LFME(Representation):
             loss = loss + self.weights[g] * own
         return loss
 
-    def end_epoch(self, model: FeatureModel, validation: Iterable[Batch] | None) -> None:
+    def end_epoch(self, model: StageOneModel, validation: Iterable[Batch] | None) -> None:
         """Set the group weights by the student's accuracy on validation."""
         if validation is None:
             raise RuntimeError("check() refuses a dataset without a validation split")

@@ -18,13 +18,13 @@ the batch the logarithm is of an empty sum, -∞, so the hinge is 0.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lt_bench.arguments import finite_number
 from lt_bench.data.batch import Batch
 from lt_bench.losses.distances import pairwise_distances, same_class
-from lt_bench.method import FeatureModel, Representation
+from lt_bench.method import Representation
+from lt_bench.models.stage_one import StageOneModel
 from lt_bench.registry import METHODS
 from lt_bench.task import Task
 
@@ -71,11 +71,7 @@ class Lifted(Representation):
         self.weight = finite_number(weight, 0, "lifted's weight")
         self.margin = finite_number(margin, 0, "lifted's margin")
 
-    def criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy of logits (B, C) for labels (B,), the part that needs no features."""
-        return F.cross_entropy(logits, labels)
-
-    def forward(self, model: FeatureModel, batch: Batch) -> Tensor:
+    def forward(self, model: StageOneModel, batch: Batch) -> Tensor:
         """Cross-entropy and the weighted lifted structure loss of a batch, a scalar."""
         features = model.features(batch.images)
         # Pairs are of the global batch.

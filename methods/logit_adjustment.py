@@ -20,13 +20,12 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lt_bench.arguments import finite_number
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.accuracy import per_class_accuracy
-from lt_bench.losses.class_priors import log_prior
+from lt_bench.losses.class_priors import log_prior, prior_cross_entropy
 from lt_bench.losses.precision import at_least_float32
 from lt_bench.method import Prediction, Representation
 from lt_bench.registry import METHODS
@@ -34,22 +33,6 @@ from lt_bench.task import Task
 
 # Numbers that the adjusted logits of one pass over candidates may hold: 64 MB in float32.
 ROOM = 2**24
-
-
-def logit_adjusted_loss(logits: Tensor, labels: Tensor, log_prior: Tensor, tau: float) -> Tensor:
-    """CE(z + τ log π, y), mean over the batch (Menon et al. 2021, eq. 10).
-
-    Args:
-        logits: (B, C) floating point.
-        labels: (B,) int64.
-        log_prior: (C,) log π_j.
-        tau: τ, from 0; 0 is cross-entropy.
-
-    Returns:
-        () float32, or float64 for float64 logits.
-    """
-    logits = at_least_float32(logits)
-    return F.cross_entropy(logits + tau * log_prior.to(logits.dtype), labels)
 
 
 def adjusted_accuracies(logits: Tensor, labels: Tensor, log_prior: Tensor, taus: Sequence[float]) -> Tensor:
@@ -93,7 +76,7 @@ class LogitAdjustment(Representation):
 
     def criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The logit-adjusted loss of logits (B, C) for labels (B,)."""
-        return logit_adjusted_loss(logits, labels, self.log_prior, self.tau)
+        return prior_cross_entropy(logits, labels, self.log_prior, self.tau)
 
 
 @METHODS.register_module("logit_adjusted")
@@ -124,7 +107,7 @@ class LogitAdjusted(Prediction):
         if self.tau is None and "val" not in splits:
             raise LTBenchError(
                 f"logit_adjusted chooses tau on validation, which {self.task.dataset} lacks; "
-                "set prediction.tau=1.0"
+                "set method.prediction.tau=1.0"
             )
 
     def fit(self, val: tuple[Tensor, Tensor] | None) -> tuple[dict[str, Any], str]:

@@ -16,13 +16,13 @@ import math
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lt_bench.data.batch import Batch
 from lt_bench.errors import LTBenchError
 from lt_bench.losses.mixing import LEAST_ALPHA, mix, mixed_cross_entropy, mixing_coefficient
-from lt_bench.method import FeatureModel, Representation
+from lt_bench.method import Representation
+from lt_bench.models.stage_one import StageOneModel
 from lt_bench.registry import METHODS
 from lt_bench.task import Task
 
@@ -51,11 +51,7 @@ class Mixup(Representation):
             )
         self.alpha = float(alpha)
 
-    def criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy of logits (B, C) of unmixed images for labels (B,)."""
-        return F.cross_entropy(logits, labels)
-
-    def forward(self, model: FeatureModel, batch: Batch) -> Tensor:
+    def forward(self, model: StageOneModel, batch: Batch) -> Tensor:
         """The loss of a batch mixed with a permutation of itself, a scalar."""
         device, share = batch.images.device, batch.share
         coefficient = mixing_coefficient(self.alpha, device)

@@ -362,7 +362,7 @@ class OLTR(Classifier):
         if self.sampler.get("type") == "class_aware" and self.batch_size > self.task.num_samples:
             raise LTBenchError(
                 f"oltr draws batches of {self.batch_size} images and {self.task.dataset} has "
-                f"{self.task.num_samples} to train; set a smaller classifier.batch_size"
+                f"{self.task.num_samples} to train; set a smaller method.classifier.batch_size"
             )
 
     def check_head(self, head: nn.Module) -> None:
@@ -458,6 +458,6 @@ class OLTR(Classifier):
             if not torch.isfinite(total):
                 raise LTBenchError(
                     f"OLTR's loss became {total.item() / max(1, len(data))} in epoch {epoch} of its second "
-                    f"stage; lower classifier.backbone_lr (now {self.backbone_lr}) and head_lr (now "
+                    f"stage; lower method.classifier.backbone_lr (now {self.backbone_lr}) and head_lr (now "
                     f"{self.head_lr})"
                 )

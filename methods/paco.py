@@ -50,9 +50,9 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from lt_bench.arguments import finite_number, is_whole
 from lt_bench.data.batch import Batch
 from lt_bench.errors import LTBenchError
-from lt_bench.losses.class_priors import log_prior
+from lt_bench.losses.class_priors import log_prior, prior_cross_entropy
 from lt_bench.losses.precision import at_least_float32
-from lt_bench.method import FeatureModel, Representation
+from lt_bench.method import Representation
 from lt_bench.models.projection import ProjectionMLP
 from lt_bench.models.stage_one import StageOneModel
 from lt_bench.registry import METHODS
@@ -187,9 +187,9 @@ class PaCo(Representation):
 
     def criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss's part without samples (α = 0, no keys): cross-entropy of logits (B, C) + log π."""
-        return nn.functional.cross_entropy(at_least_float32(logits) + self.prior, labels)
+        return prior_cross_entropy(logits, labels, self.prior)
 
-    def forward(self, model: FeatureModel, batch: Batch) -> Tensor:
+    def forward(self, model: StageOneModel, batch: Batch) -> Tensor:
         """The loss of images (B, 2, C, H, W), a scalar; the batch's keys go into the queue."""
         images = batch.images
         if images.dim() != 5 or images.shape[1] != VIEWS:
@@ -200,7 +200,7 @@ class PaCo(Representation):
         if batch.total > len(self.queue):
             raise LTBenchError(
                 f"paco's queue of {len(self.queue)} is smaller than a batch of {batch.total}; "
-                "set a larger representation.queue"
+                "set a larger method.representation.queue"
             )
         # Queries, keys and the queue are of the global batch.
         features, labels = batch.gathered(model.features(images[:, 0]))
@@ -221,7 +221,7 @@ class PaCo(Representation):
         self._enqueue(keys, labels)
         return loss
 
-    def _move_key_encoder(self, model: FeatureModel) -> None:
+    def _move_key_encoder(self, model: StageOneModel) -> None:
         ours = [*self.key_encoder.backbone.parameters(), *self.key_projection.parameters()]
         theirs = [*model.backbone.parameters(), *self.projection.parameters()]
         if self._copies_next:

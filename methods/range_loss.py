@@ -28,7 +28,8 @@ from lt_bench.data.batch import Batch
 from lt_bench.errors import LTBenchError
 from lt_bench.losses.distances import pairwise_distances, same_class
 from lt_bench.losses.precision import at_least_float32
-from lt_bench.method import FeatureModel, Representation
+from lt_bench.method import Representation
+from lt_bench.models.stage_one import StageOneModel
 from lt_bench.registry import METHODS
 from lt_bench.task import Task
 
@@ -144,10 +145,6 @@ class RangeLoss(Representation):
         self.margin = finite_number(margin, 0, "range_loss's margin")
         self.k, self.normalise, self.reduction = k, normalise, reduction
 
-    def criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy of logits (B, C) for labels (B,), the part that needs no features."""
-        return F.cross_entropy(logits, labels)
-
     def ranges(self, features: Tensor, labels: Tensor) -> Tensor:
         """α L_intra + β L_inter of features (B, d) with labels (B,), a scalar."""
         points = at_least_float32(features)
@@ -156,7 +153,7 @@ class RangeLoss(Representation):
         intra = intra_class_range(squares, labels, self.k, self.reduction)
         return self.alpha * intra + self.beta * inter_class_margin(points, labels, self.margin)
 
-    def forward(self, model: FeatureModel, batch: Batch) -> Tensor:
+    def forward(self, model: StageOneModel, batch: Batch) -> Tensor:
         """Cross-entropy and range loss of a batch, a scalar."""
         features = model.features(batch.images)
         loss = self.criterion(*batch.gathered(model.head(features)))

@@ -62,12 +62,13 @@ from lt_bench.deferred import check_fraction, has_switched
 from lt_bench.errors import LTBenchError
 from lt_bench.fitting import HeadRecipe, HeadTrainer
 from lt_bench.losses.class_weights import effective_number_weights
-from lt_bench.losses.margins import label_aware_margins
+from lt_bench.losses.margins import label_aware_margins, margin_cross_entropy
 from lt_bench.losses.precision import at_least_float32
-from lt_bench.method import Classifier, FeatureModel, FittedClassifier, Representation, TrainedRepresentation
+from lt_bench.method import Classifier, FittedClassifier, Representation, TrainedRepresentation
 from lt_bench.models.expert_head import ExpertHead
 from lt_bench.models.experts import expert_backbone
 from lt_bench.models.heads import linear_head
+from lt_bench.models.stage_one import StageOneModel
 from lt_bench.registry import METHODS
 from lt_bench.seeding import derive_seed
 from lt_bench.task import Task
@@ -107,19 +108,11 @@ def individual_loss(logits: Tensor, labels: Tensor, offsets: Tensor | None, weig
     Returns:
         A scalar.
     """
-    logits = at_least_float32(logits)
-    batch, experts, classes = logits.shape
-    if offsets is not None:
-        taken = F.one_hot(labels, classes) * offsets.to(logits.dtype)
-        logits = logits - taken.unsqueeze(1)
-    weight = None if weights is None else weights.to(logits.dtype)
+    experts, classes = logits.shape[1:]
+    taken = logits.new_zeros(classes) if offsets is None else offsets
     # Every expert has the same sum of weights: the mean over all rows is the mean of the experts' means.
-    flat = F.cross_entropy(
-        logits.reshape(batch * experts, classes),
-        labels.unsqueeze(1).expand(batch, experts).reshape(-1),
-        weight=weight,
-    )
-    return experts * flat
+    rows, repeated = logits.flatten(0, 1), labels.repeat_interleave(experts)
+    return experts * margin_cross_entropy(rows, repeated, taken, weights)
 
 
 def diversity(logits: Tensor, temperatures: Tensor) -> Tensor:
@@ -227,7 +220,7 @@ class RIDE(Representation):
         temperatures = self.class_temperatures if self.reweighted else self.base_temperatures
         return loss - self.diversity_factor * diversity(logits, temperatures)
 
-    def forward(self, model: FeatureModel, batch: Batch) -> Tensor:
+    def forward(self, model: StageOneModel, batch: Batch) -> Tensor:
         """The loss of a batch.
 
         Raises:

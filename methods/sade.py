@@ -60,9 +60,10 @@ from lt_bench.evaluation.shifted import (
 )
 from lt_bench.losses.class_priors import log_prior
 from lt_bench.losses.precision import at_least_float32
-from lt_bench.method import Classifier, FeatureModel, FittedClassifier, Representation, TrainedRepresentation
+from lt_bench.method import Classifier, FittedClassifier, Representation, TrainedRepresentation
 from lt_bench.models.expert_head import KINDS, ExpertHead
 from lt_bench.models.experts import expert_backbone
+from lt_bench.models.stage_one import StageOneModel
 from lt_bench.registry import METHODS
 from lt_bench.seeding import derive_seed, generator
 from lt_bench.task import Task
@@ -156,7 +157,7 @@ class SADE(Representation):
         """The loss of all experts' logits (B, 3, C) for labels (B,)."""
         return diverse_loss(logits, labels, self.offsets)
 
-    def forward(self, model: FeatureModel, batch: Batch) -> Tensor:
+    def forward(self, model: StageOneModel, batch: Batch) -> Tensor:
         """The loss of a batch.
 
         Raises:

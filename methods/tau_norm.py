@@ -77,9 +77,9 @@ class TauNorm(Classifier):
     def __init__(self, task: Task, tau: float | None = None, select_on: str = "val", taus: int = 21) -> None:
         super().__init__(task)
         if select_on not in ("val", "test"):
-            raise LTBenchError(f"classifier.select_on is 'val' or 'test', got {select_on!r}")
+            raise LTBenchError(f"method.classifier.select_on is 'val' or 'test', got {select_on!r}")
         if not is_whole(taus, 2):
-            raise LTBenchError(f"classifier.taus is how many candidates from 0 to 2, 2 or more; got {taus!r}")
+            raise LTBenchError(f"tau_norm's taus is how many candidates from 0 to 2, 2 or more; got {taus!r}")
         self.tau = None if tau is None else finite_number(tau, 0, "tau_norm's tau")
         if self.tau is not None and self.tau > 2:
             raise LTBenchError(f"tau_norm's tau is from 0 (weights as they are) to 2, got {tau!r}")
@@ -91,7 +91,8 @@ class TauNorm(Classifier):
         if self.select_on not in (*splits, "none"):
             raise LTBenchError(
                 f"tau_norm chooses tau on {self.select_on}, which {self.task.dataset} lacks; "
-                "set classifier.tau=1.0, or classifier.select_on='test' and have the record say so"
+                "set method.classifier.tau=1.0, or method.classifier.select_on='test', which the record "
+                "then says"
             )
 
     def check_head(self, head: nn.Module) -> None:

@@ -3,7 +3,7 @@
 Importing the package registers the datasets, samplers and transforms.
 """
 
-from lt_bench.data import (
+from lt_bench.data import (  # noqa: F401  registers the datasets, samplers and transforms
     arrays,
     batch_transforms,
     bilateral_sampler,
@@ -37,27 +37,7 @@ __all__ = [
     "ImageFiles",
     "ImageSet",
     "LongTailData",
-    "arrays",
-    "batch_transforms",
-    "bilateral_sampler",
     "build_eval_loader",
     "build_loader",
     "build_sampler",
-    "cifar",
-    "class_balanced_sampler",
-    "class_subset_sampler",
-    "color_transforms",
-    "cutout",
-    "decode_crop",
-    "deferred_sampler",
-    "digits",
-    "fashion_mnist",
-    "generated",
-    "image_list",
-    "imagenet_lt",
-    "inaturalist2018",
-    "places_lt",
-    "rotation",
-    "samplers",
-    "views",
 ]

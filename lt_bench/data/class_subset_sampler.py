@@ -24,13 +24,8 @@ class ClassSubsetSampler(EpochSampler):
 
     Args:
         labels: (N,) int64 training labels.
-        num_classes: C.
-        batch_size: images in a global batch.
-        seed: of the run.
-        epochs: of the run.
-        rank: of this process.
-        world: number of processes.
         classes: the labels to draw from.
+        **common: see :class:`lt_bench.data.samplers.EpochSampler`.
 
     Raises:
         LTBenchError: no class, one that does not exist, fewer images than processes, or what the base

@@ -346,7 +346,6 @@ class SequentialFileLoader(_FileBatches):
     ) -> None:
         if batch_size < 1:
             raise LTBenchError(f"batch_size must be 1 or more, got {batch_size}")
-        self.batch_size, self.sampler = batch_size, None
         requests = _OrderedRequests(torch.arange(len(files)) if places is None else places.cpu(), batch_size)
         super().__init__(files, requests, transforms, device, 0, "evaluation", channels_last, workers)
         refuse_random(self.transforms)

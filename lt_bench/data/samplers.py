@@ -188,39 +188,15 @@ class ClassAwareSampler(EpochSampler):
 
     Args:
         labels: (N,) int64 training labels.
-        num_classes: C.
-        batch_size: images in a global batch.
-        seed: of the run.
-        epochs: of the run.
-        rank: of this process.
-        world: number of processes.
         per_visit: images a class visit.
+        **common: see :class:`EpochSampler`.
 
     Raises:
         LTBenchError: ``per_visit`` below 1, fewer samples than a batch, or what the base refuses.
     """
 
-    def __init__(
-        self,
-        labels: Tensor,
-        *,
-        num_classes: int,
-        batch_size: int,
-        seed: int,
-        epochs: int,
-        rank: int = 0,
-        world: int = 1,
-        per_visit: int = 4,
-    ) -> None:
-        super().__init__(
-            labels,
-            num_classes=num_classes,
-            batch_size=batch_size,
-            seed=seed,
-            epochs=epochs,
-            rank=rank,
-            world=world,
-        )
+    def __init__(self, labels: Tensor, *, per_visit: int = 4, **common: Any) -> None:
+        super().__init__(labels, **common)
         if per_visit < 1:
             raise LTBenchError(f"class_aware: per_visit must be 1 or more, got {per_visit}")
         if self.draws == 0:

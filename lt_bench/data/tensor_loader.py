@@ -141,7 +141,6 @@ class SequentialTensorLoader(_DeviceImages):
         if batch_size < 1:
             raise LTBenchError(f"batch_size must be 1 or more, got {batch_size}")
         self.batch_size = batch_size
-        self.sampler = None
         own = torch.arange(len(images)) if places is None else places
         self._places = own.to(self.device)
 

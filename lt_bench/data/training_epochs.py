@@ -27,11 +27,6 @@ class TrainingEpochs:
         self.sampler, self.seed = sampler, int(seed)
         self._place = LoaderPlace(0)
 
-    @property
-    def batch_size(self) -> int:
-        """Images in a global batch."""
-        return self.sampler.batch_size
-
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that iteration shows next, counted from 0."""
         self.sampler.set_epoch(epoch)

@@ -100,6 +100,10 @@ def latest_checkpoint(folder: Path) -> Path | None:
             f"checkpoint {os.fspath(path)} is damaged, or holds objects that are not loaded safely: "
             f"{' '.join(str(error).split())[:200]}; a method's state is tensors, numbers, strings and dicts"
         ) from error
+    except OSError as error:
+        raise LTBenchError(
+            f"checkpoint {os.fspath(path)} cannot be read: {error.strerror or error}; make it readable"
+        ) from error
     except Exception as error:
         go_on = "training starts anew"
         if earlier:

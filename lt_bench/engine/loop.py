@@ -66,8 +66,6 @@ class StageOneLoop(BaseLoop):
         self.seed = seed
         self.log_interval = log_interval
         self.val_interval = val_interval
-        self.val_begin = 1
-        self.stop_training = False
         # The runner sets these two when it resumes, a hook the third.
         self._epoch = 0
         self._iter = 0
@@ -92,14 +90,14 @@ class StageOneLoop(BaseLoop):
         """
         runner = self.runner
         runner.call_hook("before_train")
-        while self._epoch < self.max_epochs and not self.stop_training:
+        while self._epoch < self.max_epochs:
             self.run_epoch()
             if self.val_interval and runner.val_loop is not None:
                 last = self._epoch == self.max_epochs
                 if last or self._epoch % self.val_interval == 0:
                     with self.parts.part("evaluation"):
                         runner.val_loop.run()
-            if self._told(alone=True) and self._epoch < self.max_epochs:
+            if self._told() and self._epoch < self.max_epochs:
                 self._stop(0, None)
         runner.call_hook("after_train")
         return runner.model
@@ -144,7 +142,7 @@ class StageOneLoop(BaseLoop):
             with self.parts.part("io") if outputs else nullcontext():  # logs
                 runner.call_hook("after_train_iter", batch_idx=index, data_batch=batch, outputs=outputs)
             self._iter += 1
-            if index + 1 < steps and self._told(alone=True):
+            if index + 1 < steps and self._told():
                 self._stop(index + 1, model.objective, {"since": since}, {"total": total, "mark": mark})
         runner.message_hub.update_info("epoch_loss", float(self._agree(total)) / steps)
         model.eval()
@@ -164,9 +162,9 @@ class StageOneLoop(BaseLoop):
         self._stopping = bool(pair[1])
         return pair[0] / self.runner.world_size
 
-    def _told(self, *, alone: bool) -> bool:
+    def _told(self) -> bool:
         """Whether to stop here: one process decides by itself, several stop where they agreed to."""
-        return preemption.asked() if alone and self.runner.world_size == 1 else self._stopping
+        return preemption.asked() if self.runner.world_size == 1 else self._stopping
 
     def _stop(
         self,

@@ -142,7 +142,7 @@ def build_model(stage: StageOne) -> StageOneModel:
     backbone = build_backbone(dict(model_cfg["backbone"]))
     model = StageOneModel(
         backbone,
-        representation.build_head(_head_dim(model_cfg, backbone)),
+        representation.build_head(feature_dim(model_cfg, backbone)),
         representation,
         numerics_of(stage.config),
     )
@@ -150,7 +150,12 @@ def build_model(stage: StageOne) -> StageOneModel:
     return model
 
 
-def _head_dim(model: Mapping[str, Any], backbone: nn.Module) -> int:
+def feature_dim(model: Mapping[str, Any], backbone: nn.Module) -> int:
+    """d, as a resolved config's ``model`` or the backbone states it.
+
+    Raises:
+        LTBenchError: neither does.
+    """
     dim = model.get("feature_dim") or getattr(backbone, "feature_dim", None)
     if dim is None:
         raise LTBenchError(
@@ -162,7 +167,7 @@ def _head_dim(model: Mapping[str, Any], backbone: nn.Module) -> int:
 def untrained_head(config: dict[str, Any], task: Task) -> nn.Module:
     """A head of the kind that stage 1 of a resolved config trains, to be looked at before training."""
     model = config["model"]
-    dim = model.get("feature_dim") or _head_dim(model, build_backbone(dict(model["backbone"])))
+    dim = model.get("feature_dim") or feature_dim(model, build_backbone(dict(model["backbone"])))
     return build_representation(config, task).build_head(int(dim))
 
 
@@ -200,12 +205,6 @@ def build_representation(config: dict[str, Any], task: Task) -> Representation:
 def numerics_of(config: dict[str, Any]) -> Numerics:
     """The numerics of a resolved config."""
     return Numerics(**config["stage1"]["numerics"])
-
-
-def feature_dim(model: StageOneModel, config: dict[str, Any]) -> int:
-    """d, as the config or the backbone states it."""
-    stated = config["model"].get("feature_dim")
-    return int(stated or getattr(model.backbone, "feature_dim"))  # noqa: B009  typed as Tensor or Module
 
 
 def follower_name(classifier: Mapping[str, Any]) -> str:
@@ -284,7 +283,7 @@ def train(
         models = {name: finished_model(teacher, device)[0] for name, teacher in teachers.items()}
         with clock.counting("forward"):
             representation_of(model).learn_from(models, batches)
-    dim = feature_dim(model, stage.config)
+    dim = feature_dim(stage.config["model"], model.backbone)
     followers: dict[str, TrailFollower] = {
         name: method.follower(feature_dim=dim, epochs=stage.epochs, seed=stage.seed, device=device)
         for name, method in following.items()

@@ -1,4 +1,4 @@
-"""Stage 2: a trained representation, opened for classifier methods, and from logits to scores."""
+"""Stage 2: a trained representation, opened for classifier methods, and the logits of what they fit."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class FrozenRepresentation(TrainedRepresentation):
         self.model, checkpoint = finished_model(stage, self.device)
         self._snapshots: dict[str, Any] | None = checkpoint.get("snapshots")
         self._follower_seconds: dict[str, float] = checkpoint["meta"].get("follower_seconds", {})
-        self.feature_dim = feature_dim(self.model, stage.config)
+        self.feature_dim = feature_dim(stage.config["model"], self.model.backbone)
         self.head: nn.Module = self.model.head
         self._features: dict[str, Features | None] = {}
         # Where the time goes, and what making each split's features took of it.

@@ -1,8 +1,8 @@
-"""Accuracy class by class and over shot groups, for one classifier or many in one pass.
+"""Accuracy and F1 class by class, for one classifier or many in one pass.
 
 Everything starts from three integer histograms over classes: test samples, predictions and hits
 (right predictions). They are exact on every device, and all T classifiers of a sweep (the 21
-temperatures of tau-normalisation) share one ``bincount`` each.
+values of tau of tau-normalisation) share one ``bincount`` each.
 
 A class without a test sample has no accuracy. On tensors that is NaN, which only
 :mod:`lt_bench.evaluation.report` turns into None, and it is left out of every mean.
@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from lt_bench.errors import LTBenchError
-from lt_bench.evaluation.shots import GROUPS
 
 
 class ClassCounts(NamedTuple):
@@ -102,24 +101,6 @@ def per_class_accuracy(predictions: Tensor, labels: Tensor, num_classes: int) ->
     """
     counts = count_classes(predictions, labels, num_classes)
     return counts.hits.double() / counts.tested
-
-
-def group_accuracy(class_accuracy: Tensor, groups: Tensor) -> Tensor:
-    """Mean of per-class accuracies over each shot group.
-
-    Args:
-        class_accuracy: ([T,] C) float, NaN where a class has no test sample.
-        groups: (C,) int8 of :func:`lt_bench.evaluation.shots.shot_groups`.
-
-    Returns:
-        ([T,] 3) float64 in the unit of ``class_accuracy``, many, medium, few; NaN for a group
-        without a tested class.
-    """
-    numbers = torch.arange(len(GROUPS), device=groups.device)
-    tested = ~class_accuracy.isnan()
-    member = (groups == numbers[:, None]).double()
-    total = class_accuracy.double().nan_to_num(0.0) @ member.T
-    return total / (tested.double() @ member.T)
 
 
 def class_f1(counts: ClassCounts) -> Tensor:

@@ -16,11 +16,9 @@ from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
 from lt_bench.errors import LTBenchError
-from lt_bench.evaluation.report import evaluate_predictions, reduce_logits
+from lt_bench.evaluation.report import PERCENTAGES, evaluate_predictions, reduce_logits
 from lt_bench.evaluation.shots import find_convention
 from lt_bench.registry import METRICS
-
-SHOWN = ("overall", "mean_class", "many", "medium", "few", "worst_class", "macro_f1", "ece")
 
 
 @METRICS.register_module("shot_metric")
@@ -123,5 +121,5 @@ class ShotMetric(BaseMetric):
         scores = evaluate_predictions(
             predictions[place], confidence[place], labels[place], self.counts, self.convention
         )
-        values = {name: getattr(scores, name) for name in SHOWN}
+        values = {name: getattr(scores, name) for name in PERCENTAGES}
         return {name: value for name, value in values.items() if value is not None}

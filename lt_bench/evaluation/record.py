@@ -29,9 +29,6 @@ from lt_bench.evaluation.record_schema import NAME, SCHEMA_VERSION, first_fault
 from lt_bench.evaluation.report import Scores, regroup
 from lt_bench.files import sweep, write_atomically
 
-# Keys of a config that say where and with which seed it ran, not what was run.
-RUN_KEYS = ("seed", "work_dir")
-
 
 def utc_now() -> str:
     """The time as records write it, e.g. ``2026-01-31T09:30:00+00:00``."""
@@ -172,20 +169,15 @@ def record_key(config: Mapping[str, Any], seed: int | None, dataset_identity: st
     """A hash that is equal for two calls exactly if they ask for the same run.
 
     Args:
-        config: the fully resolved config; :data:`RUN_KEYS` at its top level do not count.
+        config: the fully resolved config.
         seed: the run's seed.
         dataset_identity: the hash over the dataset's content.
 
     Returns:
         64 hexadecimal digits (SHA-256).
     """
-    asked = {"config": comparable_config(config), "seed": seed, "dataset": dataset_identity}
+    asked = {"config": plain(config), "seed": seed, "dataset": dataset_identity}
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-
-
-def comparable_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a config that two seeds of one method share."""
-    return {key: value for key, value in plain(config).items() if key not in RUN_KEYS}
 
 
 def record_path(folder: str | os.PathLike[str], name: str, seed: int | None) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from lt_bench.errors import LTBenchError
-from lt_bench.evaluation.report import accuracy_scores
+from lt_bench.evaluation.report import PERCENTAGES, accuracy_scores
 from lt_bench.evaluation.shots import find_convention, group_sizes
 
 SCHEMA_VERSION = 1
@@ -115,8 +115,6 @@ _OPEN = (
     "stage_parts.stage2",
     "environment",
 )
-
-PERCENTAGES = ("overall", "mean_class", "many", "medium", "few", "worst_class", "macro_f1", "ece")
 
 
 def _has_type(value: Any, types: tuple[type, ...]) -> bool:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lt_bench.errors import LTBenchError
-from lt_bench.evaluation.accuracy import check_labels, class_f1, count_classes
+from lt_bench.evaluation.accuracy import class_f1, count_classes
 from lt_bench.evaluation.calibration import binned_calibration_error, confidences
 from lt_bench.evaluation.shots import GROUPS, group_sizes, shot_groups
 
@@ -52,6 +52,10 @@ class Scores:
     group_classes: dict[str, int]
     per_class: tuple[float | None, ...]
     tested: tuple[int, ...]
+
+
+# The scores of one run, in percent.
+PERCENTAGES = ("overall", "mean_class", "many", "medium", "few", "worst_class", "macro_f1", "ece")
 
 
 def mean_or_none(values: Iterable[float | None]) -> float | None:
@@ -174,54 +178,22 @@ def evaluate_predictions(
             "learning rate or look at its training loss"
         )
     labels = labels.to(predictions.device)
-    (scores,) = evaluate_many(predictions[None], labels, counts, convention)
-    if confidence is None:
-        return scores
-    ece = binned_calibration_error(confidence, predictions == labels)
-    return dataclasses.replace(scores, ece=ece)
-
-
-def evaluate_many(predictions: Tensor, labels: Tensor, counts: Tensor, convention: str) -> list[Scores]:
-    """Score T classifiers from their predictions, in one pass over the samples.
-
-    Args:
-        predictions: (T, n) integer classes.
-        labels: (n,) integer test labels in [0, C).
-        counts: (C,) integer training counts.
-        convention: the shot-group convention.
-
-    Returns:
-        T scores, without calibration error (``ece`` is None).
-
-    Raises:
-        LTBenchError: as :func:`evaluate`.
-    """
-    if predictions.ndim != 2:
-        raise LTBenchError(f"predictions of many classifiers must be (T, n), got {tuple(predictions.shape)}")
-    check_labels(labels, len(counts))
-    histograms = count_classes(predictions, labels.to(predictions.device), len(counts))
-    tested = histograms.tested.tolist()
-    samples, tested_classes = sum(tested), sum(size > 0 for size in tested)
+    histograms = count_classes(predictions, labels, len(counts))
+    hits, tested = histograms.hits.tolist(), tuple(histograms.tested.tolist())
     counts = counts.cpu()
-    sizes = group_sizes(counts, convention)
+    per_class = tuple(100.0 * hit / size if size else None for hit, size in zip(hits, tested, strict=True))
     f1 = class_f1(histograms).nan_to_num(0.0).tolist()  # an untested class adds 0 to the sum
-    found = []
-    for hits, f1_row in zip(histograms.hits.tolist(), f1, strict=True):
-        per_class = tuple(
-            100.0 * hit / size if size else None for hit, size in zip(hits, tested, strict=True)
-        )
-        scores = Scores(
-            convention=convention,
-            macro_f1=100.0 * math.fsum(f1_row) / tested_classes,
-            ece=None,
-            group_classes=sizes,
-            per_class=per_class,
-            tested=tuple(tested),
-            **accuracy_scores(per_class, tested, counts, convention),  # type: ignore[arg-type]
-        )
-        # From the hits themselves: exact, where products of rounded accuracies are not.
-        found.append(dataclasses.replace(scores, overall=100.0 * sum(hits) / samples))
-    return found
+    scores = Scores(
+        convention=convention,
+        macro_f1=100.0 * math.fsum(f1) / sum(size > 0 for size in tested),
+        ece=None if confidence is None else binned_calibration_error(confidence, predictions == labels),
+        group_classes=group_sizes(counts, convention),
+        per_class=per_class,
+        tested=tested,
+        **accuracy_scores(per_class, tested, counts, convention),  # type: ignore[arg-type]
+    )
+    # From the hits themselves: exact, where products of rounded accuracies are not.
+    return dataclasses.replace(scores, overall=100.0 * sum(hits) / sum(tested))
 
 
 def regroup(scores: Scores, counts: Tensor, convention: str) -> Scores:

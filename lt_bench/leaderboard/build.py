@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lt_bench.errors import LTBenchError
-from lt_bench.evaluation.record import RunRecord, comparable_config
+from lt_bench.evaluation.record import RunRecord
 from lt_bench.leaderboard.cost import with_costs
 from lt_bench.leaderboard.metrics import held, value_of
 from lt_bench.leaderboard.notes import misfits, section_notes
@@ -184,7 +184,7 @@ def check_poolable(records: Sequence[RunRecord]) -> None:
         difference = (
             "the dataset"
             if other.dataset["identity"] != first.dataset["identity"]
-            else _first_difference(comparable_config(first.config), comparable_config(other.config))
+            else _first_difference(first.config, other.config)
         )
         if difference is None:
             continue

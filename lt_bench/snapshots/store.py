@@ -125,7 +125,9 @@ class SnapshotStore:
                 names = set(shard.keys())
                 complete = names == set(_TENSORS)
                 tensors = {name: shard.get_tensor(name) for name in _TENSORS} if complete else {}
-        except (SafetensorError, OSError, ValueError) as error:
+        except OSError as error:
+            raise LTBenchError(f"cannot read {path}: {error.strerror or error}; make it readable") from error
+        except (SafetensorError, ValueError) as error:
             raise LTBenchError(
                 f"{path} cannot be read as a snapshot shard ({error}); it is truncated or damaged: "
                 "delete it and train stage 1 again"

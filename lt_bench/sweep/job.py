@@ -206,5 +206,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 def _read(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
+    except OSError as error:
+        raise LTBenchError(f"cannot read {path}: {error.strerror or error}; make it readable") from error
+    except (ValueError, TypeError) as error:
         raise LTBenchError(f"{path} does not read; delete {path.parent} and sweep again") from error

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from lt_bench.data.decoding import processors
 from lt_bench.engine.locks import Held
 from lt_bench.sweep.attempt import Attempt, start, stop_all
 from lt_bench.sweep.job import SweepJob
-from lt_bench.sweep.machine import cores, memory_reader
+from lt_bench.sweep.machine import memory_reader
 from lt_bench.sweep.room import FittingPlaces, FixedPlaces, Place, Places
 from lt_bench.sweep.signals import held_back
 from lt_bench.sweep.watch import Watch
@@ -27,10 +28,10 @@ def run_fitting(gpus: Sequence[str], device: str, jobs: Sequence[SweepJob], watc
     """
     free = memory_reader(gpus)
     if free is not None:
-        return run_here(FittingPlaces(len(jobs), gpus, cores(), free), device, jobs, watch)
+        return run_here(FittingPlaces(len(jobs), gpus, processors(), free), device, jobs, watch)
     one = "one job a GPU" if gpus else "one job"
     watch.console.print(f"free memory cannot be read here: {one} at once; --jobs gives another number")
-    return run_here(FixedPlaces(max(1, len(gpus)), gpus, cores()), device, jobs, watch)
+    return run_here(FixedPlaces(max(1, len(gpus)), gpus, processors()), device, jobs, watch)
 
 
 def run_here(places: Places, device: str, jobs: Sequence[SweepJob], watch: Watch) -> None:

@@ -21,11 +21,6 @@ def visible_gpus() -> list[str]:
     return named[:count] if named else [str(index) for index in range(count)]
 
 
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def memory_reader(gpus: Sequence[str]) -> Callable[[int], int | None] | None:
     """What reads the bytes that are free on a device, by its index; None where they cannot be read.
 

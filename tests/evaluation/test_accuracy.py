@@ -14,10 +14,9 @@ from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.accuracy import (
     class_f1,
     count_classes,
-    group_accuracy,
     per_class_accuracy,
 )
-from lt_bench.evaluation.report import evaluate_many
+from lt_bench.evaluation.report import evaluate_predictions
 
 
 def slow_accuracy(predictions, labels, num_classes):
@@ -70,11 +69,9 @@ def test_f1_equals_the_loop_and_scikit_learn(case):
     slow = [slow_f1(row, labels, num_classes) for row in predictions]
     expected = torch.tensor(slow, dtype=torch.float64)
     torch.testing.assert_close(class_f1(counts), expected, equal_nan=True, rtol=0, atol=1e-15)
-    means = evaluate_many(
-        torch.tensor(predictions), torch.tensor(labels), torch.ones(num_classes, dtype=torch.int64), "strict"
-    )
-    for scores, row in zip(means, predictions, strict=True):
-        there = sorted(set(labels))
+    ones, there = torch.ones(num_classes, dtype=torch.int64), sorted(set(labels))
+    for row in predictions:
+        scores = evaluate_predictions(torch.tensor(row), None, torch.tensor(labels), ones, "strict")
         theirs = f1_score(labels, row, labels=there, average="macro", zero_division=0)
         assert scores.macro_f1 == pytest.approx(100 * theirs, abs=1e-10)
 
@@ -86,15 +83,6 @@ def test_histograms_are_integers_that_add_up():
     assert counts.hits.tolist() == [[1, 1, 1, 0], [0, 0, 1, 0]]
     assert counts.predicted.tolist() == [[1, 1, 2, 0], [0, 0, 4, 0]]
     assert counts.tested.tolist() == [1, 2, 1, 0]
-
-
-def test_group_accuracy_is_the_mean_of_tested_classes_and_has_no_empty_group():
-    accuracy = torch.tensor([[0.5, 1.0, math.nan, 0.25], [0.0, 0.0, math.nan, 1.0]])
-    groups = torch.tensor([0, 0, 0, 2], dtype=torch.int8)
-    found = group_accuracy(accuracy, groups)
-    expected = torch.tensor([[0.75, math.nan, 0.25], [0.0, math.nan, 1.0]]).double()
-    torch.testing.assert_close(found, expected, equal_nan=True)
-    torch.testing.assert_close(group_accuracy(accuracy[0], groups), expected[0], equal_nan=True)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from lt_bench.errors import LTBenchError
-from lt_bench.evaluation.metric import SHOWN, ShotMetric
-from lt_bench.evaluation.report import evaluate
+from lt_bench.evaluation.metric import ShotMetric
+from lt_bench.evaluation.report import PERCENTAGES, evaluate
 from lt_bench.registry import METRICS
 
 COUNTS = [200, 80, 80, 4, 2]
@@ -39,7 +39,7 @@ def feed(metric, logits, labels, batches):
 
 def expected_values(logits, labels, counts):
     scores = evaluate(logits, labels, torch.tensor(counts), "paper")
-    values = {f"shot/{name}": getattr(scores, name) for name in SHOWN}
+    values = {f"shot/{name}": getattr(scores, name) for name in PERCENTAGES}
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lt_bench.errors import LTBenchError
-from lt_bench.evaluation.report import evaluate, evaluate_many, evaluate_predictions, regroup
+from lt_bench.evaluation.report import evaluate, regroup
 from lt_bench.evaluation.shots import CONVENTIONS
 
 COUNTS = torch.tensor([400, 101, 100, 60, 20, 20, 3])
@@ -53,15 +53,6 @@ def test_on_a_balanced_test_set_weighted_groups_give_overall():
         weighted = sum(getattr(scores, name) * size for name, size in scores.group_classes.items())
         assert weighted / len(COUNTS) == pytest.approx(scores.overall, abs=1e-9)
         assert scores.mean_class == pytest.approx(scores.overall, abs=1e-9)
-
-
-def test_many_classifiers_equal_each_alone():
-    labels = random_case(200)[1]
-    predictions = torch.randint(7, (21, 200), generator=torch.Generator().manual_seed(3))
-    together = evaluate_many(predictions, labels, COUNTS, "paper")
-    alone = [evaluate_predictions(row, None, labels, COUNTS, "paper") for row in predictions]
-    assert together == alone
-    assert len({scores.overall for scores in together}) > 5
 
 
 def test_an_empty_group_is_none_and_an_untested_class_is_left_out():
@@ -113,7 +104,5 @@ def test_shapes_that_do_not_fit_are_refused():
         evaluate(logits[0], labels, COUNTS, "paper")
     with pytest.raises(LTBenchError, match="must be"):
         evaluate(logits[:29], labels, COUNTS, "paper")
-    with pytest.raises(LTBenchError, match=r"\(T, n\)"):
-        evaluate_many(logits.argmax(1), labels, COUNTS, "paper")
     with pytest.raises(LTBenchError, match="got 7"):
         evaluate(logits, labels + 1, COUNTS, "paper")

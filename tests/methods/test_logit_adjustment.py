@@ -123,7 +123,7 @@ def test_tau_is_chosen_on_validation() -> None:
 
 
 def test_no_validation_split_says_what_to_do() -> None:
-    with pytest.raises(LTBenchError, match=r"which toy lacks; set prediction\.tau=1\.0"):
+    with pytest.raises(LTBenchError, match=r"which toy lacks; set method\.prediction\.tau=1\.0"):
         build("logit_adjusted", tau="val").check(splits={"train", "test"}, epochs=3)
     build("logit_adjusted").check(splits={"train", "test"}, epochs=3)
 

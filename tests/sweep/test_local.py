@@ -101,7 +101,7 @@ def test_as_many_as_fit_or_one_where_memory_cannot_be_read(
 
     def sweep_with(free: Callable[[int], int] | None) -> int:
         monkeypatch.setattr("lt_bench.sweep.local.memory_reader", lambda gpus: free)
-        monkeypatch.setattr("lt_bench.sweep.local.cores", lambda: 2)
+        monkeypatch.setattr("lt_bench.sweep.local.processors", lambda: 2)
         for name in ("SETTLE_SECONDS", "SAMPLE_SECONDS"):
             monkeypatch.setattr(f"lt_bench.sweep.room.{name}", 0)
         for one in jobs:
