@@ -36,7 +36,6 @@ def assemble(
     alignment: str | Alignment,
     generator: torch.Generator | None,
     surplus: Surplus = "random",
-    out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """A^e: n_B features of every class, current ones first, then aligned earlier ones.
 
@@ -53,15 +52,13 @@ def assemble(
             is random.
         surplus: how the features that do not come from whole snapshots are chosen; ``"first"``
             takes the first rows of the oldest snapshot, as the released code does.
-        out: (C * n_B, d) of the trail's dtype and device to write to; None allocates it.
 
     Returns:
         features (C * n_B, d) and labels (C * n_B,) int64, on the trail's device.
 
     Raises:
         LTBenchError: the trail is not of the epochs before e or does not reach back far enough,
-            the snapshot is not of its data, or ``alignment``, ``surplus`` or ``out`` is not as
-            described.
+            the snapshot is not of its data, or ``alignment`` or ``surplus`` is not as described.
     """
     align: Alignment = ALIGNMENTS.get(alignment) if isinstance(alignment, str) else alignment
     plan, epoch = trail.plan, snapshot.epoch
@@ -77,14 +74,7 @@ def assemble(
     whole = trail.layout.whole_classes
     current = now.classes.numel()
     drawn = current + whole.numel()
-    shape = (drawn + before.classes.numel(), trail.dim)
-    if out is None:
-        out = torch.empty(shape, dtype=trail.dtype, device=trail.device)
-    elif out.shape != shape or out.dtype != trail.dtype or not out.is_contiguous():
-        raise LTBenchError(
-            f"out must be a contiguous {shape} {trail.dtype}, got {tuple(out.shape)} {out.dtype}; "
-            "allocate it for this plan"
-        )
+    out = torch.empty(drawn + before.classes.numel(), trail.dim, dtype=trail.dtype, device=trail.device)
     rows = starts(plan.counts).to(trail.device).index_select(0, now.classes) + now.places
     torch.index_select(snapshot.features, 0, rows, out=out[:current])
     mapping = _Mapping(snapshot, trail, align)

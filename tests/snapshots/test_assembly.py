@@ -308,16 +308,6 @@ def test_class_balanced_equals_the_slow_construction(counts, n_b, dtype, seed) -
         assert set(times) <= {n_b // n_j, n_b // n_j + 1} and sum(times) == n_b
 
 
-def test_out_is_written_and_returned() -> None:
-    plan = class_specific_plan(torch.tensor([9, 2, 1]))
-    snapshots, trail = run(plan, 5, torch.float16)
-    out = torch.full((12, DIM), math.nan, dtype=torch.float16)
-    features, _ = assemble(snapshots[-1], trail, alignment="mean", generator=seeded(), out=out)
-    assert features is out
-    fresh, _ = assemble(snapshots[-1], trail, alignment="mean", generator=seeded())
-    assert torch.equal(out, fresh)
-
-
 def test_a_class_that_hardly_spread_is_scaled_without_overflow() -> None:
     """One of 64 features is a last place away, and in the next epoch they spread by 100."""
     counts = torch.tensor([64, 320])
@@ -371,9 +361,6 @@ def test_a_scale_without_a_shift() -> None:
         ({"alignment": "men"}, "unknown alignment 'men': did you mean 'mean'"),
         ({"surplus": "last"}, "surplus is 'random' or 'first', got 'last'"),
         ({"generator": None}, "needs a generator, got None"),
-        ({"out": torch.zeros(3, DIM)}, r"out must be a contiguous \(12, 6\) torch.float32"),
-        ({"out": torch.zeros(12, DIM).half()}, "got .* torch.float16"),
-        ({"out": torch.zeros(DIM, 12).T}, "contiguous"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, sentence) -> None:
