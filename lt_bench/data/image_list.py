@@ -251,6 +251,8 @@ def _list_facts(text: ListText, require_public: bool, expected: str | None) -> d
             what = f"list {text.file} is the public {public}, expected is {known}"
         else:
             what = f"list {text.file} is not the public one: {difference(known, text.content)}"
-        raise LTBenchError(f"{what}; fetch it again, or set require_public=False for lists of your own")
+        raise LTBenchError(
+            f"{what}; fetch it again, or set dataset.require_public=false for lists of your own"
+        )
     digest = text.sha256 or hashlib.sha256(text.content).hexdigest()
     return {"file": text.file.name, "sha256": digest, "public": public}

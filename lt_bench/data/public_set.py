@@ -72,7 +72,7 @@ def find_root(public: PublicSet, root: str | os.PathLike[str] | None) -> Path:
         if place.is_dir():
             return place
     raise LTBenchError(
-        f"no {public.title} in {' or '.join(map(str, looked))}: set root=... to the folder of its images "
+        f"no {public.title} in {' or '.join(map(str, looked))}: set dataset.root to the folder of its images "
         f"({public.layout}), or the environment variable LT_BENCH_DATA; they are to be had at "
         f"{public.images_from}"
     )
@@ -116,7 +116,7 @@ def read_lists(
     if found is None:
         looked = " or ".join(map(str, list_folders(public, root, lists)))
         raise LTBenchError(
-            f"no {public.lists['train']} in {looked}; set lists=... to the folder of the list files, or "
+            f"no {public.lists['train']} in {looked}; set dataset.lists to the folder of the list files, or "
             f"fetch them with lt-bench data prepare {public.name}"
         )
     return {part: ListText(file, read_bytes(file)) for part, file in found.items()}

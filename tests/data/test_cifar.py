@@ -103,7 +103,7 @@ def test_download_fetches_only_what_is_missing(
 
     monkeypatch.setattr(cifar, "download_cifar", download)
     cfg = dict(type="cifar100_lt", root=tmp_path / "new", imbalance_factor=5)
-    with pytest.raises(LTBenchError, match="no cifar100 in .*new: expected .*download=True"):
+    with pytest.raises(LTBenchError, match="no cifar100 in .*new: expected .*dataset.download=true"):
         DATASETS.build(cfg)
     assert fetched == []
     DATASETS.build({**cfg, "download": True})

@@ -71,7 +71,7 @@ def test_no_root_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.delenv("LT_BENCH_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        LTBenchError, match=r"no ImageNet-LT in data/imagenet_lt or data/ImageNet_LT: set root="
+        LTBenchError, match=r"no ImageNet-LT in data/imagenet_lt or data/ImageNet_LT: set dataset.root"
     ):
         _build(root=None)
     with pytest.raises(LTBenchError, match="image root .*gone is no folder"):
@@ -80,7 +80,7 @@ def test_no_root_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_other_lists_than_the_public_ones_are_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
-        LTBenchError, match="ImageNet_LT_train.txt is not the public one: .* require_public=False"
+        LTBenchError, match="ImageNet_LT_train.txt is not the public one: .* dataset.require_public=false"
     ):
         _build(root=root)
     # The public list of another split is not it either.

@@ -37,5 +37,7 @@ def test_no_root_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert set(PLACES_LT.lists.values()) <= PUBLIC_LISTS.keys()
     monkeypatch.delenv("LT_BENCH_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(LTBenchError, match=r"no Places-LT in data/places_lt or data/Places_LT: set root="):
+    with pytest.raises(
+        LTBenchError, match=r"no Places-LT in data/places_lt or data/Places_LT: set dataset.root"
+    ):
         DATASETS.build(dict(type="places_lt", root=None))

@@ -35,8 +35,8 @@ def find_sources(
     finders: dict[str, Finder],
     *,
     download: Callable[[Path], None] | None = None,
-    advice: str = "put one there, set root=... or the environment variable LT_BENCH_DATA, or pass "
-    "download=True where the dataset offers it",
+    advice: str = "put one there, set dataset.root or the environment variable LT_BENCH_DATA, or set "
+    "dataset.download=true where the dataset offers it",
 ) -> Sources:
     """The first format that is found in the first place that has one.
 
