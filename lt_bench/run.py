@@ -526,9 +526,18 @@ def _finish(
     features = sum(representation.seconds[split] for split in ("val", "test")) if used else 0.0
     stage2 = {name: value - before.get(name, 0.0) for name, value in parts.seconds().items()}
     stage2["features"] = stage2.get("features", 0.0) + features
+    stage1_parts = dict(manifest.get("parts") or {})
+    taken, passed = manifest["snapshots"], 0.0
+    notes = dict(fitted.notes)
+    if isinstance(job.classifier, FollowingClassifier):
+        # As they were taken, which a representation or sampler may have decided otherwise than the config.
+        notes["snapshots"] = {key: taken[key] for key in ("capture", "dtype")}
+    elif taken["capture"] == "epoch_end":
+        # The pass over all images is for those that learn from snapshots.
+        passed = stage1_parts.pop("snapshots", 0.0)
     stage_seconds = {
         # Without the classifiers that followed it, each of which has its own time.
-        "stage1": float(manifest["seconds"]) - float(manifest.get("follower_seconds", 0.0)),
+        "stage1": float(manifest["seconds"]) - float(manifest.get("follower_seconds", 0.0)) - passed,
         # As if it were the only one, like the features of the splits.
         "classifier": done.seconds + done.spared + following,
         "evaluation": ended - started - done.seconds + features,
@@ -538,7 +547,7 @@ def _finish(
         kind="measured",
         name=job.experiment.name,
         label=job.experiment.label,
-        method={**config["method"], "notes": fitted.notes},
+        method={**config["method"], "notes": notes},
         dataset=described(data),
         backbone=backbone_name(config["model"]["backbone"]),
         protocol={
@@ -562,7 +571,7 @@ def _finish(
         stage_seconds=stage_seconds,
         stage_parts={
             "clock": parts.clock.name,
-            "stage1": manifest.get("parts"),
+            "stage1": stage1_parts or None,
             "stage2": breakdown({**stage2, "shared": done.spared, "following": following}, fitting),
         },
         peak_memory_bytes=max(int(manifest["peak_memory_bytes"]), memory.read()),

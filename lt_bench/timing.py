@@ -35,7 +35,7 @@ STAGE2_PARTS = {
     "following": "training alongside stage 1",
     "data": "drawing and augmenting batches",
     "forward": "features of augmented batches",
-    "shared": "features of augmented batches that were made for another classifier",
+    "shared": "features that were made for another classifier",
     "fitting": "the rest of fitting the classifier",
     "prediction": "choosing parameters of the prediction",
     "scoring": "logits and scores",

@@ -103,16 +103,13 @@ class Breadcrumb(FollowingClassifier):
         )
 
     def check(self, *, splits: Collection[str], epochs: int) -> None:
-        """Weak needs as many snapshots as its trail is long: without them it would be another method."""
-        if self.variant == "weak" and epochs < self._plan.max_depth:
+        """One epoch at least must have a whole trail: without one it would be another method."""
+        needed = self._plan.max_depth + (self.newest == "previous")
+        if epochs < needed:
             raise LTBenchError(
-                f"weak Breadcrumb back-tracks over {self._plan.max_depth} snapshots, and stage 1 has only "
-                f"{epochs} epochs; train longer, or lower method.classifier.n_b or method.classifier.length"
-            )
-        if self.newest == "previous" and epochs < 2:
-            raise LTBenchError(
-                "breadcrumb's newest='previous' trains nothing in the first epoch, and stage 1 has no other; "
-                "train longer, or leave it out"
+                f"{self.variant} Breadcrumb back-tracks over {self._plan.max_depth} snapshots, for which "
+                f"stage 1 needs {needed} epochs, and it has {epochs}; train longer, or lower "
+                "method.classifier.n_b or method.classifier.length"
             )
 
     def plan(self) -> BacktrackPlan:

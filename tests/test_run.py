@@ -129,7 +129,9 @@ def test_experiments_that_share_a_training_are_scored_on_their_own_splits(
 def test_what_cannot_end_well_is_refused_before_anything_is_trained(
     short: Short, launch: Launch, tmp_path: Path
 ) -> None:
-    with pytest.raises(LTBenchError, match="back-tracks over 10 snapshots, and stage 1 has only 5 epochs"):
+    with pytest.raises(
+        LTBenchError, match="back-tracks over 10 snapshots, for which stage 1 needs 10 epochs"
+    ):
         launch(short("plain"), short("back_tracking"))
     with pytest.raises(LTBenchError, match="cannot name a record"):
         launch(named(short("plain"), "my folder/plain"), force=True)

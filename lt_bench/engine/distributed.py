@@ -30,6 +30,8 @@ _LAUNCHED = {
 LAUNCHERS = ("none", *_LAUNCHED)
 # Seconds after which a process that does not answer is given up.
 TIMEOUT = 600
+# What a timeout may be at most: some 30 years.
+MOST_SECONDS = 1e9
 
 
 @contextmanager
@@ -74,10 +76,12 @@ def start(launcher: str, timeout: float = TIMEOUT) -> None:
 
     Raises:
         LTBenchError: the launcher is unknown or did not start this process, the others do not come, there
-            is no GPU for this process, or the timeout is not above 0.
+            is no GPU for this process, or the timeout is out of its range.
     """
-    if timeout <= 0:
-        raise LTBenchError(f"--timeout is a number of seconds above 0, got {timeout:g}")
+    if not 0 < timeout <= MOST_SECONDS:
+        raise LTBenchError(
+            f"--timeout is a number of seconds above 0, at most {MOST_SECONDS:g}; got {timeout:g}"
+        )
     if launcher not in LAUNCHERS:
         raise LTBenchError(f"--launcher is one of {', '.join(LAUNCHERS)}; got {launcher!r}")
     if launcher == "none" or torch.distributed.is_initialized():

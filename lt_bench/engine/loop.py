@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from mmengine.dist import all_gather_object, all_reduce, barrier
+from mmengine.dist import all_gather_object, all_reduce, barrier, broadcast
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from lt_bench.data.batch import Batch
 from lt_bench.data.place import LoaderPlace
 from lt_bench.engine import preemption
-from lt_bench.engine.checkpoints import BACKEND, preempted_name
+from lt_bench.engine.checkpoints import BACKEND, preempted, preempted_name
 from lt_bench.engine.runner import StageOneRunner
 from lt_bench.errors import LTBenchError, Preempted
 from lt_bench.registry import LOOPS
@@ -145,6 +145,10 @@ class StageOneLoop(BaseLoop):
             if index + 1 < steps and self._told():
                 self._stop(index + 1, model.objective, {"since": since}, {"total": total, "mark": mark})
         runner.message_hub.update_info("epoch_loss", float(self._agree(total)) / steps)
+        if runner.world_size > 1 and model.numerics.batch_norm == "rank":
+            # What is evaluated, and what snapshots are taken of, is what a checkpoint holds.
+            for buffer in model.buffers():
+                broadcast(buffer)
         model.eval()
         with torch.no_grad(), self.parts.part("evaluation"):
             model.objective.end_epoch(model, self.validation)
@@ -200,6 +204,10 @@ class StageOneLoop(BaseLoop):
                     hook.keep_epoch_in_progress()
         name = preempted_name(self._epoch, batches)
         runner.save_checkpoint(runner.work_dir, name, meta=meta, backend_args={"backend": BACKEND})
+        if runner.rank == 0:
+            # A resume starts from the newest.
+            for earlier in list(preempted(Path(runner.work_dir)).values())[:-1]:
+                earlier.unlink()
         barrier()
         where = (
             f"after step {batches} of epoch {self._epoch + 1}" if batches else f"after epoch {self._epoch}"

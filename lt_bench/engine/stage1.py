@@ -267,7 +267,7 @@ def train(
     if get_rank() == 0:
         sweep(stage.folder)
         sweep(stage.folder / "snapshots")
-        if force and not resume:
+        if checkpoint is None:
             _clear(stage.folder)
     barrier()
     model = build_model(stage)
@@ -362,7 +362,12 @@ def _snapshot_hook(
         parts,
     )
 
-    def catch_up(missing: set[str], done: int) -> None:
+    def go_on(missing: set[str], done: int) -> None:
+        # Also where this call keeps none: those of epochs that are trained anew are of another network.
+        if get_rank() == 0:
+            stage.store().truncate_after(done)
+        if not missing:
+            return
         late = SnapshotRecorder(
             {plan: trail for plan, trail in recorder.trails.items() if plan.key in missing},
             parts=parts,
@@ -372,7 +377,9 @@ def _snapshot_hook(
             plan = followers[name].plan
             late.trails.setdefault(plan, Trail(plan, dim, dtype, device))
             late.followers[name] = followers[name]
-        for epoch in range(1, done + 1):
+        # A follower learns from every epoch; a trail alone holds the last ones.
+        held = max(1, *(plan.max_depth - 1 for plan in late.trails))
+        for epoch in range(1 if names else max(1, done + 1 - held), done + 1):
             late.end_epoch(stage.store().read(epoch, device))
         recorder.seconds.update(late.seconds)
 
@@ -380,10 +387,10 @@ def _snapshot_hook(
         SnapshotBuffer(stage.data.train.labels, stage.task.num_classes, dim, dtype, device),
         recorder,
         how,
+        go_on,
         evaluation_loader(stage.data, stage.config, "train", device, distributed=True)
         if how["capture"] == "epoch_end"
         else None,
-        catch_up,
         parts,
     )
 

@@ -69,6 +69,8 @@ class FrozenRepresentation(TrainedRepresentation):
             with self.parts.part("features"):
                 self._features[split] = self.features_by(self.model, split)
             self.seconds[split] = self.parts.seconds()["features"] - before
+        elif split == "train":  # those of validation and test are counted for each who uses them
+            self.cache.spared += self.seconds[split]
         return self._features[split]
 
     def _making(self) -> float:

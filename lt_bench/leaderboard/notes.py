@@ -145,7 +145,8 @@ def _cost_notes(section: Section, rows: Sequence[TableRow]) -> list[str]:
         return []
     return [
         f"Cost: seconds of stage 1 and classifier over those of {label}, the mean over the seeds that both "
-        "have from one kind of processor or device; by the wall clock, without the training of teachers."
+        "have from one kind of processor or device; by the wall clock, without the training of teachers, and "
+        "without a pass for snapshots where none is learned from."
     ]
 
 
@@ -153,6 +154,12 @@ def _warning_notes(section: Section, rows: Sequence[TableRow], left_out: Sequenc
     notes = []
     if any(row.selected_on_test for row in rows):
         notes.append("† A hyper-parameter was chosen on the test split: the figure is optimistic.")
+    passed = [row.label for row in rows if any(_has_own_pass(record) for record in row.records)]
+    if passed:
+        notes.append(
+            "Snapshots are of a pass at the end of each epoch, not augmented, in eval mode, where training "
+            f"does not show every image once and as it is: {', '.join(passed)}."
+        )
     if any(row.state == EXTERNAL for row in rows):
         notes.append("External: predictions of a model that was not trained here, scored here.")
     mixed = [row.label for row in rows if len({_version(record) for record in row.records}) > 1]
@@ -172,6 +179,13 @@ def _warning_notes(section: Section, rows: Sequence[TableRow], left_out: Sequenc
         )
         notes.append(f"Left out: {record.name}, seed {record.seed}: its {facts}.")
     return notes
+
+
+def _has_own_pass(record: RunRecord) -> bool:
+    """Whether the classifier learned from snapshots that the training forward did not give."""
+    taken = record.method.get("notes", {}).get("snapshots", {})
+    asked = record.config.get("snapshots", {}).get("capture")
+    return "capture" in taken and taken["capture"] != asked
 
 
 def _version(record: RunRecord) -> str:

@@ -202,8 +202,9 @@ def rehearse_features(
     classifiers = {experiment.label: _classifier(experiment, task) for experiment in experiments}
     plans = {class_specific_plan(n_j), *(each.plan() for each in classifiers.values())}
     epochs = settings.epochs or max(plan.max_depth for plan in plans) + MORE_EPOCHS
-    for classifier in classifiers.values():
-        classifier.check(splits=("train", "test"), epochs=epochs)
+    if settings.steps is None:  # else no classifier is trained whole
+        for classifier in classifiers.values():
+            classifier.check(splits=("train", "test"), epochs=epochs)
     dim, dtype = settings.dim or counts.feature_dim, getattr(torch, settings.dtype)
 
     meter = Meter(device)

@@ -34,10 +34,10 @@ class SnapshotHook(Hook):
         recorder: what is done with a snapshot.
         how: they are taken, of plain Python values; where a checkpoint took them otherwise, a resume is
             refused. ``capture``, ``training_forward`` or ``epoch_end``, is what the hook itself goes by.
+        go_on: called on resume with the names of followers and trails that the checkpoint does not know and
+            the last epoch done.
         epoch_end_batches: batches with ``images`` and ``indices`` of every training image, not
             augmented; needed for ``epoch_end``.
-        catch_up: called on resume with the names of followers and trails that the checkpoint does
-            not know and the last epoch done.
         parts: where the time is counted.
 
     Raises:
@@ -51,8 +51,8 @@ class SnapshotHook(Hook):
         buffer: SnapshotBuffer,
         recorder: SnapshotRecorder,
         how: Mapping[str, Any],
+        go_on: Callable[[set[str], int], None],
         epoch_end_batches: Iterable[Any] | None = None,
-        catch_up: Callable[[set[str], int], None] | None = None,
         parts: PartTimes | None = None,
     ) -> None:
         capture = how["capture"]
@@ -63,7 +63,7 @@ class SnapshotHook(Hook):
         self.capture = capture
         self.settings = dict(how)
         self.epoch_end_batches = epoch_end_batches
-        self.catch_up = catch_up
+        self.go_on = go_on
         self.parts = parts or PartTimes()
         self._indices: Tensor | None = None
         self._in_flight: dict[str, Tensor] | None = None
@@ -139,12 +139,4 @@ class SnapshotHook(Hook):
         if "in_flight" in checkpoint["snapshots"]:
             self.buffer.load_state_dict(checkpoint["snapshots"]["in_flight"])
         self.recorder.seconds.update(checkpoint["meta"]["follower_seconds"])
-        if self.recorder.store is not None:
-            self.recorder.store.truncate_after(done)
-        if missing:
-            if self.catch_up is None:
-                raise LTBenchError(
-                    f"the checkpoint of epoch {done} knows nothing of {', '.join(sorted(missing))}; "
-                    "resume with the same configs as before, or start over with --force"
-                )
-            self.catch_up(missing, done)
+        self.go_on(missing, done)

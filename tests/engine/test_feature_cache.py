@@ -169,3 +169,12 @@ def test_features_are_those_of_the_model(short: Callable, launch: Callable, monk
     monkeypatch.setattr(stage2_module, "FeatureCache", lambda spent: FeatureCache(spent, most_bytes=0))
     made = launch(short("crt"), short("disalign"), folder="made").records
     assert [r.scores for _, r in kept] == [r.scores for _, r in made]
+
+
+def test_features_of_the_training_images_are_counted_for_each_who_uses_them(
+    short: Callable, launch: Callable
+) -> None:
+    outcome = launch(short("ncm"), short("ncm+logit_adjusted"))
+    first, second = (record.stage_parts["stage2"] for _, record in outcome.records)
+    assert first["shared"] == 0 < second["shared"]
+    assert second["shared"] == pytest.approx(first["features"] - second["features"])

@@ -50,6 +50,12 @@ def test_without_its_launcher_one_sentence(
         distributed.start(launcher)
 
 
+@pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan"), 1e15])
+def test_a_timeout_that_is_none(timeout: float) -> None:
+    with pytest.raises(LTBenchError, match="--timeout is a number of seconds above 0"):
+        distributed.start("pytorch", timeout)
+
+
 def test_more_processes_than_gpus(unlaunched: pytest.MonkeyPatch) -> None:
     for name, value in {**SLURM, "SLURM_LOCALID": "2"}.items():
         unlaunched.setitem(os.environ, name, value)

@@ -28,12 +28,14 @@ def terminate_before(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     monkeypatch.setattr(StageOneLoop, "_told", told)
 
 
-def stop_and_go_on(launch: Callable, experiments: list, *steps: int) -> object:
+def stop_and_go_on(launch: Callable, folder: Path, experiments: list, *steps: int) -> object:
     for call, step in enumerate(steps):
         with pytest.MonkeyPatch.context() as patch, preemption.listening():
             terminate_before(patch, step)
             with pytest.raises(Preempted, match="SIGTERM after .*--resume"):
                 launch(*experiments, folder="cut", resume=call > 0)
+        (stage,) = {path.parent for path in folder.glob("cut/work/stage1/*/preempted_*.pth")}
+        assert len(preempted(stage)) == 1, "of what was saved before, nothing is needed any more"
     return launch(*experiments, folder="cut", resume=True)
 
 
@@ -44,7 +46,7 @@ def test_goes_on_in_the_middle_of_an_epoch(
 ) -> None:
     experiments = [short(stem, **{"runtime.log_interval": 4}) for stem in METHODS]
     whole = launch(*experiments, folder="whole")
-    resumed = stop_and_go_on(launch, experiments, *steps)
+    resumed = stop_and_go_on(launch, tmp_path, experiments, *steps)
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
     assert scores(resumed) == scores(whole)
     (stage,) = (tmp_path / "cut/work/stage1").iterdir()
@@ -71,7 +73,7 @@ def test_methods_with_draws_queues_and_schedules_go_on_too(
 ) -> None:
     experiment = short(stem, **{"stage1.epochs": 2, "runtime.checkpoint_interval": 2})
     whole = launch(experiment, folder="whole")
-    resumed = stop_and_go_on(launch, [experiment], 5, 23)
+    resumed = stop_and_go_on(launch, tmp_path, [experiment], 5, 23)
     assert scores(resumed) == scores(whole)
     ends = [torch.load(next(tmp_path.glob(f"{f}/work/stage1/*/epoch_2.pth"))) for f in ("whole", "cut")]
     for key, value in ends[0]["state_dict"].items():

@@ -15,7 +15,10 @@ from lt_bench.config import load_experiment
 from lt_bench.config_folders import list_configs
 from lt_bench.engine.data import build_data, training_loader
 from lt_bench.engine.stage1 import StageOne, build_model, representation_of
+from lt_bench.engine.stage2 import FrozenRepresentation
 from lt_bench.models.global_batch_norm import with_global_batch_norm
+from lt_bench.run import Settings, jobs_of
+from lt_bench.snapshots.snapshot import class_order
 from lt_bench.task import Task
 from tests.ranks import finish, need_gloo, run_script, start
 from tests.short import SHORT
@@ -173,6 +176,21 @@ def test_training_on_several_ranks_is_training_on_one(
     ended = finish(start(command(tmp_path / "several", "--launcher", "pytorch", **sized), world))
     assert [code for code, _, _ in ended] == [0] * world, ended
     assert_close_runs(tmp_path / "one", tmp_path / "several")
+
+
+def test_snapshots_of_a_pass_are_of_the_network_that_is_kept(tmp_path: Path) -> None:
+    """Where every rank has its own batch statistics, too."""
+    need_gloo()
+    own = {"stage1.numerics.batch_norm": "rank", "snapshots.capture": "epoch_end"}
+    ended = finish(start(command(tmp_path, "--launcher", "pytorch", **own)))
+    assert [code for code, _, _ in ended] == [0, 0], ended
+    experiment = load_experiment("digits_lt/plain", {**SHORT, **CALM, **own})
+    (job,) = jobs_of([experiment], (0,), Settings(tmp_path / "work", tmp_path / "records"))
+    kept = FrozenRepresentation(job.stage)
+    found = kept.features("train")
+    assert found is not None
+    rows = found.features[class_order(found.labels)]
+    torch.testing.assert_close(kept.last_snapshot().features, rows, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("worlds", [(2, 1), (1, 2)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -62,6 +63,10 @@ def assert_same_run(one: Path, two: Path) -> None:
     shards = {p.name: load_file(p) for p in one.glob("work/stage1/*/snapshots/*")}
     assert shards
     assert_same(shards, {p.name: load_file(p) for p in two.glob("work/stage1/*/snapshots/*")})
+
+
+def manifests(folder: Path) -> dict[str, dict]:
+    return {p.parent.name: json.loads(p.read_text()) for p in folder.glob("work/stage1/*/stage1.json")}
 
 
 def scores(outcome) -> list:
@@ -316,22 +321,11 @@ def test_kill_9_while_a_file_is_written(
     goes_on_to_the_same(launch, short, cut, uninterrupted[0])
 
 
-def test_a_sampler_that_misses_samples_resumes_too(
-    short: Callable, launch: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_snapshots_of_a_pass_of_their_own_resume_too(
+    short: Callable, launch: Callable, tmp_path: Path
 ) -> None:
     """Square-root sampling shows some images twice and others not at all in an epoch."""
-    import methods.plain
-    from lt_bench.data import samplers
-
-    monkeypatch.setattr(methods.plain.Plain, "sampler", {"type": "square_root"})
-    original = samplers.DATA_SAMPLERS.get("square_root").epoch_indices
-
-    def first_epoch_whole(self, epoch):
-        # A first epoch that shows every image, as the capture needs once.
-        return torch.arange(len(self.labels)) if epoch == 0 else original(self, epoch)
-
-    monkeypatch.setattr(samplers.DATA_SAMPLERS.get("square_root"), "epoch_indices", first_epoch_whole)
-    experiment = short("breadcrumb_strong")
+    experiment = short("square_root_sampling+breadcrumb_strong")
     launch(experiment, folder="whole")
     with pytest.MonkeyPatch.context() as patch:
         stop_before_followers(patch)
@@ -339,17 +333,26 @@ def test_a_sampler_that_misses_samples_resumes_too(
             launch(experiment, folder="cut")
     launch(experiment, folder="cut", resume=True)
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
+    (manifest,) = tmp_path.glob("cut/work/stage1/*/stage1.json")
+    assert json.loads(manifest.read_text())["snapshots"]["capture"] == "epoch_end"
 
 
 def test_where_training_does_not_show_every_sample_snapshots_have_a_pass_of_their_own(
     short: Callable, launch: Callable, tmp_path: Path
 ) -> None:
-    import json
-
     options = {"method.representation.sampler": {"type": "square_root"}}
-    assert launch(short("breadcrumb_strong", **options)).records
-    (manifest,) = tmp_path.glob("here/work/stage1/*/stage1.json")
-    assert json.loads(manifest.read_text())["snapshots"]["capture"] == "epoch_end"
+    stems = ("breadcrumb_strong", "breadcrumb_weak", "plain")
+    outcome = launch(*(short(stem, **options) for stem in stems))
+    (usual,) = (record for _, record in launch(short("plain"), folder="usual").records)
+    assert [m["snapshots"]["capture"] for m in manifests(tmp_path / "here").values()] == ["epoch_end"]
+    strong, weak, kept = (record for _, record in outcome.records)
+    for record in (strong, weak):
+        assert record.method["notes"]["snapshots"] == {"capture": "epoch_end", "dtype": "float32"}
+    assert "snapshots" not in kept.method["notes"]
+    # The pass is no time of a classifier that learns from no snapshot; a capture in passing is part of all.
+    assert "snapshots" in usual.stage_parts["stage1"] and "snapshots" not in kept.stage_parts["stage1"]
+    passed = strong.stage_parts["stage1"]["snapshots"]
+    assert strong.stage_seconds["stage1"] - kept.stage_seconds["stage1"] == pytest.approx(passed, abs=0.01)
 
 
 def test_snapshots_do_not_go_on_through_other_transforms(short: Callable, launch: Callable) -> None:
@@ -379,3 +382,33 @@ def test_a_classifier_that_joins_at_a_resume_equals_one_that_was_there(
     resumed = launch(*all_of_them, folder="cut", resume=True)
     assert scores(resumed) == scores(whole)
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_trail_that_joins_at_a_resume_reads_what_it_holds(
+    short: Callable, launch: Callable, tmp_path: Path
+) -> None:
+    few = {"snapshots.keep": 2}
+    both = [short("plain", **few), short("back_tracking", **few, **{"method.classifier.length": 3})]
+    whole = launch(*both, folder="whole")
+    with pytest.MonkeyPatch.context() as patch:
+        stop_before_followers(patch)
+        with pytest.raises(Killed):
+            launch(both[0], folder="cut")
+    resumed = launch(*both, folder="cut", resume=True)
+    assert scores(resumed) == scores(whole)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_no_snapshot_of_an_epoch_that_was_trained_anew_is_left(
+    short: Callable, launch: Callable, tmp_path: Path
+) -> None:
+    """Nor where the call that trained it anew keeps none."""
+    two = {"runtime.checkpoint_interval": 2}
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after_shard(patch)
+        with pytest.raises(Killed):
+            launch(short("plain", **two))
+    assert len(list(tmp_path.glob("here/work/stage1/*/snapshots/*"))) == 5
+    launch(short("plain", **two, **{"snapshots.keep": 0}), resume=True)
+    left = sorted(path.name for path in tmp_path.glob("here/work/stage1/*/snapshots/*"))
+    assert left == [f"epoch_{epoch:04d}.safetensors" for epoch in (1, 2, 3, 4)]

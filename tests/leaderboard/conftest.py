@@ -51,7 +51,7 @@ def make_record() -> Callable[..., RunRecord]:
                 "checkpoint": "last",
             },
             seed=seed,
-            config={"stage1": {"epochs": 20}, "seed": seed},
+            config={"stage1": {"epochs": 20}},
             selected={},
             stage1={"identity": f"s{seed}", "epochs": 20, "recipe": "toy", "recipe_epochs": 20},
             scores=scores_of(hits),

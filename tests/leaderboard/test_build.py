@@ -59,7 +59,7 @@ def test_a_published_figure_is_never_measured(toy_spec):
 
 
 def test_records_that_differ_in_more_than_the_seed_are_not_pooled(make_record, toy_spec):
-    other = {"stage1": {"epochs": 5}, "seed": 1}
+    other = {"stage1": {"epochs": 5}}
     with pytest.raises(LTBenchError, match=r"seeds 0 and 1 differ in the config's stage1\.epochs"):
         build_table(toy_spec, [make_record(), make_record(seed=1, config=other)])
     extra = {"stage1": {"epochs": 20}, "tau": 1}
@@ -105,6 +105,18 @@ def test_external_entries_stand_on_boards_that_take_them(make_record, toy_spec):
     elsewhere = [with_dataset(record, name="other_lt") for record in external]
     other_factor = [with_dataset(record, facts={"imbalance_factor": 10}) for record in external]
     assert len(section_of(toy_spec, elsewhere + other_factor).rows) == 4
+
+
+def test_snapshots_that_were_taken_otherwise_than_asked_are_told(make_record, toy_spec):
+    def learner(capture):
+        method = {"notes": {"snapshots": {"capture": capture, "dtype": "float32"}}}
+        config = {"stage1": {"epochs": 20}, "snapshots": {"capture": "training_forward"}}
+        return make_record(method=method, config=config)
+
+    told = [note for note in section_of(toy_spec, [learner("epoch_end")]).notes if "eval mode" in note]
+    assert len(told) == 1 and told[0].endswith("as it is: Plain.")
+    usual = "\n".join(section_of(toy_spec, [learner("training_forward"), make_record("mine/x")]).notes)
+    assert "eval mode" not in usual
 
 
 def test_what_an_entry_does_not_say_is_not_said_of_it(make_record, toy_spec):

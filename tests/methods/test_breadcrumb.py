@@ -289,8 +289,15 @@ def test_strong_without_snapshots_says_what_to_do(short: Callable, launch: Calla
     assert launch(short("breadcrumb_strong", **keep_none), folder="together").records
 
 
-def test_a_classifier_that_would_see_no_epoch_is_told() -> None:
-    behind = method(variant="strong", newest="previous")
-    with pytest.raises(LTBenchError, match="trains nothing in the first epoch"):
-        behind.check(splits=("train", "test"), epochs=1)
-    behind.check(splits=("train", "test"), epochs=2)
+@pytest.mark.parametrize(
+    ("variant", "newest", "needed"),
+    [("weak", "current", 4), ("strong", "current", 4), ("strong", "previous", 5)],
+)
+def test_a_classifier_that_would_see_no_trail_is_told(variant: str, newest: str, needed: int) -> None:
+    classifier = method(variant=variant, newest=newest, recipe=RECIPE)
+    with pytest.raises(
+        LTBenchError, match=f"{variant} Breadcrumb back-tracks over 4 .* needs {needed} epochs"
+    ):
+        classifier.check(splits=("train", "test"), epochs=needed - 1)
+    classifier.check(splits=("train", "test"), epochs=needed)
+    assert follow(classifier, needed).result().notes["epochs_on_trails"] > 0
