@@ -12,7 +12,7 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -377,9 +377,7 @@ def _snapshot_hook(
             plan = followers[name].plan
             late.trails.setdefault(plan, Trail(plan, dim, dtype, device))
             late.followers[name] = followers[name]
-        # A follower learns from every epoch; a trail alone holds the last ones.
-        held = max(1, *(plan.max_depth - 1 for plan in late.trails))
-        for epoch in range(1 if names else max(1, done + 1 - held), done + 1):
+        for epoch in range(1 if names else _first_held(stage, late.trails), done + 1):
             late.end_epoch(stage.store().read(epoch, device))
         recorder.seconds.update(late.seconds)
 
@@ -391,8 +389,15 @@ def _snapshot_hook(
         evaluation_loader(stage.data, stage.config, "train", device, distributed=True)
         if how["capture"] == "epoch_end"
         else None,
+        # A follower and a store want every epoch, a trail the last ones.
+        1 if followers or settings["keep"] else _first_held(stage, plans),
         parts,
     )
+
+
+def _first_held(stage: StageOne, plans: Iterable[BacktrackPlan]) -> int:
+    """The first epoch, from 1, that trails still hold when stage 1 ends."""
+    return max(1, stage.epochs + 1 - max(plan.max_depth for plan in plans))
 
 
 def representation_of(model: StageOneModel) -> Representation:

@@ -38,6 +38,7 @@ class SnapshotHook(Hook):
             the last epoch done.
         epoch_end_batches: batches with ``images`` and ``indices`` of every training image, not
             augmented; needed for ``epoch_end``.
+        first_epoch: the first epoch, from 1, whose snapshot is wanted: before it there is no pass of its own.
         parts: where the time is counted.
 
     Raises:
@@ -53,6 +54,7 @@ class SnapshotHook(Hook):
         how: Mapping[str, Any],
         go_on: Callable[[set[str], int], None],
         epoch_end_batches: Iterable[Any] | None = None,
+        first_epoch: int = 1,
         parts: PartTimes | None = None,
     ) -> None:
         capture = how["capture"]
@@ -63,6 +65,7 @@ class SnapshotHook(Hook):
         self.capture = capture
         self.settings = dict(how)
         self.epoch_end_batches = epoch_end_batches
+        self.first_epoch = first_epoch
         self.go_on = go_on
         self.parts = parts or PartTimes()
         self._indices: Tensor | None = None
@@ -96,6 +99,9 @@ class SnapshotHook(Hook):
     def after_train_epoch(self, runner: Runner) -> None:
         """Close the epoch's snapshot."""
         epoch = runner.epoch + 1
+        # A trail that has begun takes successive epochs: one that went on from a checkpoint, say.
+        if self.capture == "epoch_end" and epoch < self.first_epoch and not self.recorder.begun:
+            return
         with self.parts.part("snapshots"):
             if self.capture == "epoch_end":
                 self._pass_over_images(runner)

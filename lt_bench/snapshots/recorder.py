@@ -60,6 +60,11 @@ class SnapshotRecorder:
         # What each follower took of stage 1's time.
         self.seconds = dict.fromkeys(self.followers, 0.0)
 
+    @property
+    def begun(self) -> bool:
+        """Whether a trail holds a snapshot."""
+        return any(trail.newest is not None for trail in self.trails.values())
+
     def end_epoch(self, snapshot: Snapshot, *, last: bool = False) -> None:
         """Show ``snapshot`` to the followers, then keep it.
 

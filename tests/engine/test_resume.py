@@ -21,6 +21,7 @@ from lt_bench.engine.loop import StageOneLoop
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.record import read_record
 from lt_bench.evaluation.report import Scores
+from lt_bench.snapshots.hook import SnapshotHook
 from lt_bench.snapshots.recorder import SnapshotRecorder
 from lt_bench.snapshots.store import SnapshotStore
 from tests.short import SHORT
@@ -353,6 +354,35 @@ def test_where_training_does_not_show_every_sample_snapshots_have_a_pass_of_thei
     assert "snapshots" in usual.stage_parts["stage1"] and "snapshots" not in kept.stage_parts["stage1"]
     passed = strong.stage_parts["stage1"]["snapshots"]
     assert strong.stage_seconds["stage1"] - kept.stage_seconds["stage1"] == pytest.approx(passed, abs=0.01)
+
+
+def test_a_pass_that_nobody_wants_is_not_made(
+    short: Callable, launch: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where neither a store nor a follower wants every epoch, trails are as if there had been all."""
+    passes: list[int] = []
+    original = SnapshotHook._pass_over_images
+
+    def counted(self, runner):
+        passes.append(runner.epoch + 1)
+        original(self, runner)
+
+    monkeypatch.setattr(SnapshotHook, "_pass_over_images", counted)
+    stems = [f"square_root_sampling+{stem}" for stem in ("ncm", "breadcrumb_weak")]
+    both = [short(stem) for stem in stems]
+    none = [short(stem, **{"snapshots.keep": 0}) for stem in stems]
+    whole = launch(*both, folder="whole")
+    assert passes == [1, 2, 3, 4, 5]
+    passes.clear()
+    few = launch(*none, folder="few")
+    assert passes == [3, 4, 5] and scores(few) == scores(whole)
+    assert_same(final_state(tmp_path / "few")["snapshots"], final_state(tmp_path / "whole")["snapshots"])
+    # What was begun goes on.
+    with pytest.MonkeyPatch.context() as patch:
+        stop_before_followers(patch)
+        with pytest.raises(Killed):
+            launch(*both, folder="cut")
+    assert scores(launch(*none, folder="cut", resume=True)) == scores(whole)
 
 
 def test_snapshots_do_not_go_on_through_other_transforms(short: Callable, launch: Callable) -> None:
