@@ -252,6 +252,9 @@ class TrainedRepresentation(ABC):
             sampler: config of the sampler that draws the images.
             batch_size: images a batch.
             epochs: epochs that will be asked for.
+
+        Returns:
+            Batches of features (B, d) float32 and labels (B,) int64.
         """
 
     @abstractmethod
@@ -262,6 +265,9 @@ class TrainedRepresentation(ABC):
             sampler: config of the sampler that draws the images.
             batch_size: images a batch.
             epochs: epochs that will be asked for.
+
+        Returns:
+            Batches with images (B, channels, H, W) float32.
         """
 
     @abstractmethod

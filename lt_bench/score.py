@@ -70,10 +70,10 @@ def score(
     chosen = convention or config["convention"]
     given = read_predictions(file, len(data.test), data.num_classes)
     labels = data.test.labels
-    if given.logits is not None:
-        scores = evaluate(given.logits, labels, data.counts, chosen)
+    if given.is_floating_point():
+        scores = evaluate(given, labels, data.counts, chosen)
     else:
-        scores = evaluate_predictions(given.predictions, None, labels, data.counts, chosen)
+        scores = evaluate_predictions(given, None, labels, data.counts, chosen)
     rule = f"selected on {entry.selected_on}" if entry.selected_on else "not stated"
     record = RunRecord(
         kind="external",

@@ -28,7 +28,7 @@ def cifar100_lt(
 
     Args:
         root: folder with parquet files, torchvision's layout or ``cifar100.npz``; None looks
-            in ``$LT_BENCH_DATA/cifar100`` and ``./data/cifar100``.
+            in ``$LT_BENCH_DATA`` (``./data`` where it is unset) and its ``cifar100``.
         imbalance_factor: IF.
         val_per_class: validation images a class out of those the draw leaves over (class 0
             keeps all of its images and has none).

@@ -49,9 +49,9 @@ def imagenet_lt(
 
     Args:
         root: the folder with ``train/<wnid>`` and ``val/<wnid>``; None takes ``imagenet_lt`` or
-            ``ImageNet_LT`` in ``$LT_BENCH_DATA`` or ``./data``.
+            ``ImageNet_LT`` in ``$LT_BENCH_DATA`` (or ``./data``).
         lists: the folder with ``ImageNet_LT_{train,val,test}.txt``; by default the root, or
-            ``ImageNet_LT`` in it, beside it, or in ``$LT_BENCH_DATA`` or ``./data``.
+            ``ImageNet_LT`` in it, beside it, or in ``$LT_BENCH_DATA`` (or ``./data``).
         check_files, require_public, undecodable: see :func:`lt_bench.data.public_set.public_data`.
 
     Raises:

@@ -57,9 +57,9 @@ def inaturalist2018(
 
     Args:
         root: the folder with ``train_val2018``; None takes ``inaturalist2018`` or ``iNaturalist18`` in
-            ``$LT_BENCH_DATA`` or ``./data``.
+            ``$LT_BENCH_DATA`` (or ``./data``).
         lists: the folder with ``iNaturalist18_{train,val}.txt``; by default the root, or
-            ``iNaturalist18`` in it, beside it, or in ``$LT_BENCH_DATA`` or ``./data``.
+            ``iNaturalist18`` in it, beside it, or in ``$LT_BENCH_DATA`` (or ``./data``).
         check_files, require_public, undecodable: see :func:`lt_bench.data.public_set.public_data`.
         annotations: the folder with the official ``train2018.json`` and ``val2018.json``, read instead
             of the lists; by default the root, where no list is found.

@@ -33,7 +33,7 @@ def build_loader(
     Args:
         split: in memory (needs no workers) or in files.
         sampler: made from the labels of ``split``.
-        transforms: dicts with a ``type``; batch transforms only for a split in memory.
+        transforms: dicts with a ``type``; for a split in memory, batch transforms only.
         device: where the batches are made.
         seed: of the run.
         channels_last: memory layout of the images of a batch.

@@ -49,9 +49,9 @@ def places_lt(
 
     Args:
         root: the folder with ``train/<scene>`` and ``val/<scene>``; None takes ``places_lt`` or
-            ``Places_LT`` in ``$LT_BENCH_DATA`` or ``./data``.
+            ``Places_LT`` in ``$LT_BENCH_DATA`` (or ``./data``).
         lists: the folder with ``Places_LT_{train,val,test}.txt``; by default the root, or
-            ``Places_LT`` in it, beside it, or in ``$LT_BENCH_DATA`` or ``./data``.
+            ``Places_LT`` in it, beside it, or in ``$LT_BENCH_DATA`` (or ``./data``).
         check_files, require_public, undecodable: see :func:`lt_bench.data.public_set.public_data`.
 
     Raises:

@@ -90,7 +90,6 @@ def draw_long_tail(
     counts: Sequence[int],
     *,
     val_per_class: int = 0,
-    seed: int = 0,
     class_names: Sequence[str] | None = None,
 ) -> Draw:
     """Keep ``counts[j]`` images of each class j, by the draw of LDAM-DRW.
@@ -102,7 +101,6 @@ def draw_long_tail(
         labels: (M,) labels of the balanced set.
         counts: C training counts.
         val_per_class: validation images a class, where as many are left over.
-        seed: of the draw; the released code fixes 0.
         class_names: for the sentence of an error.
 
     Returns:
@@ -113,7 +111,7 @@ def draw_long_tail(
     """
     if val_per_class < 0:
         raise LTBenchError(f"val_per_class must be 0 or more, got {val_per_class}")
-    random = np.random.RandomState(seed)
+    random = np.random.RandomState(0)  # as the released code has it
     order = np.argsort(labels, kind="stable")
     bounds = np.searchsorted(labels[order], np.arange(len(counts) + 1))
     train, val = [], []

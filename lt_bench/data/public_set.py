@@ -60,7 +60,7 @@ class PublicSet:
 
 
 def find_root(public: PublicSet, root: str | os.PathLike[str] | None) -> Path:
-    """The image root: what the user named, else the set's folder in ``$LT_BENCH_DATA`` or ``./data``.
+    """The image root: what the user named, else the set's folder in ``$LT_BENCH_DATA`` (or ``./data``).
 
     Raises:
         LTBenchError: there is no such folder; the sentence says what to set.
@@ -85,7 +85,7 @@ def list_folders(public: PublicSet, root: Path, lists: str | os.PathLike[str] | 
         public: the set.
         root: the image root.
         lists: the folder that the user named; without one, the root, the set's folder in or beside
-            it, and in ``$LT_BENCH_DATA`` or ``./data``, where the field's code keeps its lists.
+            it, and in ``$LT_BENCH_DATA`` (or ``./data``), where the field's code keeps its lists.
     """
     if lists is not None:
         return [Path(lists).expanduser()]

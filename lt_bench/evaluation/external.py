@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,26 +19,16 @@ from lt_bench.archives import read_arrays
 from lt_bench.errors import LTBenchError
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """What a file held, in the order of the test split.
-
-    Attributes:
-        predictions: (n,) int64 classes.
-        logits: (n, C) float32 or float64; None where the file held predictions only.
-    """
-
-    predictions: Tensor
-    logits: Tensor | None
-
-
-def read_predictions(path: str | os.PathLike[str], num_samples: int, num_classes: int) -> Predictions:
+def read_predictions(path: str | os.PathLike[str], num_samples: int, num_classes: int) -> Tensor:
     """Read and check a file of predictions or logits.
 
     Args:
         path: a ``.npz`` or ``.csv`` file.
         num_samples: n, the size of the test split.
         num_classes: C.
+
+    Returns:
+        In the order of the test split, logits (n, C) float32 or float64, or predictions (n,) int64.
 
     Raises:
         LTBenchError: an unreadable file or another format, a wrong number of rows or columns, a
@@ -134,7 +123,7 @@ def _in_order(file: Path, table: pd.DataFrame, num_samples: int) -> pd.DataFrame
     return table.sort_values("index").drop(columns="index")
 
 
-def _checked_logits(file: Path, values: np.ndarray, num_classes: int) -> Predictions:
+def _checked_logits(file: Path, values: np.ndarray, num_classes: int) -> Tensor:
     if values.shape[1] != num_classes:
         raise LTBenchError(f"{file} has logits of {values.shape[1]} classes, the dataset has {num_classes}")
     # Half precision and small integers are widened; what is wide already keeps every digit it can.
@@ -146,11 +135,10 @@ def _checked_logits(file: Path, values: np.ndarray, num_classes: int) -> Predict
         raise LTBenchError(
             f"{file}: the logits of {len(broken)} rows are NaN or infinite (first: row {broken[0]})"
         )
-    logits = torch.from_numpy(values)
-    return Predictions(logits.argmax(1), logits)
+    return torch.from_numpy(values)
 
 
-def _checked_classes(file: Path, values: np.ndarray, num_classes: int) -> Predictions:
+def _checked_classes(file: Path, values: np.ndarray, num_classes: int) -> Tensor:
     broken = np.flatnonzero(~np.isfinite(values))
     if len(broken):
         raise LTBenchError(f"{file}: the prediction of row {broken[0]} is missing, NaN or infinite")
@@ -160,4 +148,4 @@ def _checked_classes(file: Path, values: np.ndarray, num_classes: int) -> Predic
             f"{file}: the prediction of row {wrong[0]} is {values[wrong[0]]}, expected an integer "
             f"in 0..{num_classes - 1}"
         )
-    return Predictions(torch.from_numpy(values.astype(np.int64)), None)
+    return torch.from_numpy(values.astype(np.int64))

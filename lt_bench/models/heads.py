@@ -1,4 +1,4 @@
-"""Classifier heads: linear, cosine, and fixed directions with learned scales.
+"""Classifier heads: linear, cosine, fixed directions with learned scales, the nearest class mean.
 
 Every head maps features (n, d) to logits (n, C).
 """

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import torch
 import torch.distributed as dist
+from mmengine.dist import get_rank, get_world_size
 from torch import Tensor
 
 from lt_bench.errors import LTBenchError
@@ -101,7 +102,7 @@ class SnapshotBuffer:
             LTBenchError: samples were never captured, or features are NaN or infinite.
         """
         known = self._serial > _NEVER
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        if get_world_size() > 1:
             known = self._combine_ranks(known)
         unseen = int((~known).sum())
         if unseen:
@@ -120,8 +121,8 @@ class SnapshotBuffer:
         Returns:
             ``features`` (N, d), ``known`` (N,) and ``fresh`` (N,) bool, whether a row is of this epoch.
         """
-        known, fresh = self._serial > _NEVER, self._serial >= max(self._epoch_start, 0)
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        known, fresh = self._serial > _NEVER, self._serial >= self._epoch_start
+        if get_world_size() > 1:
             known = self._combine_ranks(known)
             seen = fresh.to(torch.int32)
             dist.all_reduce(seen, op=dist.ReduceOp.MAX)
@@ -133,7 +134,7 @@ class SnapshotBuffer:
         device = self.features.device
         self.features.copy_(state["features"])
         known, fresh = state["known"].to(device), state["fresh"].to(device)
-        if dist.is_available() and dist.is_initialized() and dist.get_rank() > 0:
+        if get_rank() > 0:
             # The lowest rank that saw a row provides it; the others hold the same bytes.
             fresh = torch.zeros_like(fresh)
         self._serial.fill_(_NEVER).masked_fill_(known, 0).masked_fill_(fresh, 1)
@@ -141,7 +142,7 @@ class SnapshotBuffer:
 
     def _combine_ranks(self, known: Tensor) -> Tensor:
         """Make every rank's storage the global one; the samples that any rank knows."""
-        rank, world = dist.get_rank(), dist.get_world_size()
+        rank, world = get_rank(), get_world_size()
         # Who provides a row: the lowest rank that saw it in this epoch, else the lowest knowing it.
         fresh = self._serial >= self._epoch_start
         bid = torch.full_like(self._serial, 2 * world, dtype=torch.int32)

@@ -31,32 +31,30 @@ def npz(tmp_path, **arrays):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_logits_from_npz(tmp_path, dtype):
     found = read_predictions(npz(tmp_path, logits=LOGITS.astype(dtype), extra=[1]), 4, 3)
-    assert found.predictions.tolist() == CLASSES
-    assert found.logits.dtype == (torch.float64 if dtype == np.float64 else torch.float32)
-    np.testing.assert_array_equal(found.logits.numpy(), LOGITS)
+    assert found.dtype == (torch.float64 if dtype == np.float64 else torch.float32)
+    np.testing.assert_array_equal(found.numpy(), LOGITS)
 
 
 def test_predictions_from_npz(tmp_path):
     found = read_predictions(npz(tmp_path, predictions=np.array(CLASSES, dtype=np.uint8)), 4, 3)
-    assert found.predictions.dtype == torch.int64
-    assert found.predictions.tolist() == CLASSES and found.logits is None
+    assert found.dtype == torch.int64 and found.tolist() == CLASSES
 
 
 def test_predictions_from_csv(tmp_path):
     found = read_predictions(csv(tmp_path, "prediction", "1", "0", "2", "1"), 4, 3)
-    assert found.predictions.tolist() == CLASSES and found.logits is None
+    assert found.dtype == torch.int64 and found.tolist() == CLASSES
 
 
 def test_the_index_column_restores_the_order(tmp_path):
     path = csv(tmp_path, "index, prediction", "3, 1", "0, 1", "2, 2", "1, 0")
-    assert read_predictions(path, 4, 3).predictions.tolist() == CLASSES
+    assert read_predictions(path, 4, 3).tolist() == CLASSES
 
 
 def test_logit_columns_are_placed_by_name(tmp_path):
     order = [2, 0, 1]
     lines = [",".join(map(str, [*row[order], index])) for index, row in enumerate(LOGITS)]
     found = read_predictions(csv(tmp_path, "2,0,1,index", *lines[::-1]), 4, 3)
-    np.testing.assert_array_equal(found.logits.numpy(), LOGITS)
+    np.testing.assert_array_equal(found.numpy(), LOGITS)
 
 
 @pytest.mark.parametrize(
