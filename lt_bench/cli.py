@@ -78,6 +78,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+class _Gather(argparse.Action):
+    """Every value that an option was given, in one place of the command line or in several."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: Any = None
+    ) -> None:
+        given = getattr(namespace, self.dest)
+        # Until it is given, the default itself stands there.
+        setattr(namespace, self.dest, [*(() if given is self.default else given), *values])
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="lt-bench", description="A benchmark for long-tailed visual recognition."
@@ -87,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="train and score configs")
     run.add_argument("configs", nargs="+", metavar="CONFIG", help=CONFIG)
-    run.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
+    run.add_argument("--seeds", nargs="+", action=_Gather, type=int, default=[0], metavar="SEED")
     _add_options(run)
     run.add_argument("--work-dir", type=Path, default=WORK, help="stage-1 artefacts (%(default)s)")
     run.add_argument("--records", type=Path, default=RECORDS, help="run records (%(default)s)")
@@ -106,11 +117,12 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument(
         "--grid",
         nargs="+",
+        action=_Gather,
         required=True,
         metavar="KEY=V1,V2,...",
         help="values of a config's key, e.g. method.representation.gamma=0.5,1,2; several make a grid",
     )
-    search.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
+    search.add_argument("--seeds", nargs="+", action=_Gather, type=int, default=[0], metavar="SEED")
     _add_options(search)
     search.add_argument("--work-dir", type=Path, default=WORK, help="stage-1 artefacts (%(default)s)")
     search.add_argument("--out", type=Path, default=SEARCHES, help="folder of search reports (%(default)s)")
@@ -125,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
 
     sweep = commands.add_parser("sweep", help="run configs x seeds, many at once, here or on SLURM")
     sweep.add_argument("configs", nargs="*", metavar="CONFIG", help=CONFIG)
-    sweep.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
+    sweep.add_argument("--seeds", nargs="+", action=_Gather, type=int, default=[0], metavar="SEED")
     _add_options(sweep)
     sweep.add_argument("--folder", type=Path, required=True, help="the sweep's state: a folder a job")
     sweep.add_argument("--status", action="store_true", help="list the jobs of --folder and run nothing")
@@ -158,7 +170,9 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("names", nargs="*", metavar="NAME", help="table names or paths; all of them if none")
     table.add_argument("--records", type=Path, default=RECORDS, help="run records (%(default)s)")
     table.add_argument("--out", type=Path, default=BOARDS, help="folder of the tables (%(default)s)")
-    table.add_argument("--formats", nargs="+", default=["md", "csv", "tex", "json"], metavar="FORMAT")
+    table.add_argument(
+        "--formats", nargs="+", action=_Gather, default=["md", "csv", "tex", "json"], metavar="FORMAT"
+    )
     table.add_argument("--check", action="store_true", help="write nothing; fail if a byte would change")
     table.set_defaults(command=_table)
 
@@ -171,7 +185,9 @@ def _parser() -> argparse.ArgumentParser:
     figure.add_argument("--seed", type=int, help="the seed of the run (0)")
     _add_options(figure)
     figure.add_argument("--work-dir", type=Path, help=f"stage-1 artefacts ({WORK})")
-    figure.add_argument("--epochs", nargs="+", type=int, metavar="EPOCH", help="3, 4: the epochs to show")
+    figure.add_argument(
+        "--epochs", nargs="+", action=_Gather, type=int, metavar="EPOCH", help="3, 4: the epochs to show"
+    )
     figure.add_argument("--hard-loss", type=float, help="5b: the loss of a hard example, in nats (5)")
     figure.add_argument("--records", type=Path, help=f"per-class: run records ({RECORDS})")
     figure.add_argument("--window", type=int, help="per-class: classes to smooth over (a tenth of them)")
@@ -187,7 +203,9 @@ def _parser() -> argparse.ArgumentParser:
         help="imagenet_lt, places_lt, inaturalist2018, or a file with one count a line",
     )
     rehearse.add_argument("--mode", choices=("features", "images"), default="features", help="(%(default)s)")
-    rehearse.add_argument("--configs", nargs="+", default=REHEARSED, metavar="CONFIG", help="(%(default)s)")
+    rehearse.add_argument(
+        "--configs", nargs="+", action=_Gather, default=REHEARSED, metavar="CONFIG", help="(%(default)s)"
+    )
     rehearse.add_argument("--epochs", type=int, help="epochs (as many as fill the longest trail, and 3)")
     rehearse.add_argument("--keep", type=_keep, default=0, help="snapshots on disk: a number or 'all' (0)")
     rehearse.add_argument("--dtype", default="float16", help="of the snapshots (%(default)s)")
@@ -206,7 +224,7 @@ def _parser() -> argparse.ArgumentParser:
 
     listing = commands.add_parser("list", help=f"list {', '.join(KINDS)}")
     listing.add_argument("kind", choices=KINDS)
-    listing.add_argument("--import", dest="modules", nargs="+", default=[], metavar="MODULE")
+    listing.add_argument("--import", dest="modules", nargs="+", action=_Gather, default=[], metavar="MODULE")
     listing.set_defaults(command=_list)
 
     show = commands.add_parser("show", help="print a resolved config")
@@ -238,7 +256,12 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="override config keys"
+        "--cfg-options",
+        nargs="+",
+        action=_Gather,
+        default=[],
+        metavar="KEY=VALUE",
+        help="override config keys",
     )
 
 

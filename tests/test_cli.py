@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lt_bench.cli import choose_device, main, parse_options
+from lt_bench.cli import _parser, choose_device, main, parse_options
 from lt_bench.errors import LTBenchError
 from tests.short import SHORT
 
@@ -289,6 +290,20 @@ def test_a_method_in_one_outside_file(here: Path, capsys: pytest.CaptureFixture)
     assert record["method"]["classifier"]["type"] == "crt"
     assert main(["table", "digits_lt"]) == 0
     assert "Smoothed + cRT" in (here / "leaderboards/digits_lt.md").read_text()
+
+
+def test_an_option_given_twice_adds_to_what_came_first() -> None:
+    def parsed(*words: str) -> argparse.Namespace:
+        return _parser().parse_args(words)
+
+    for _ in range(2):
+        assert parsed("run", "x").seeds == [0] and parsed("table").formats == ["md", "csv", "tex", "json"]
+        given = parsed("run", "x", "--cfg-options", "a=1", "b=2", "--cfg-options", "c=3", "--seeds", "0")
+        assert given.cfg_options == ["a=1", "b=2", "c=3"] and given.seeds == [0]
+        assert parsed("run", "x", "--seeds", "0", "--seeds", "1", "2").seeds == [0, 1, 2]
+        assert parsed("search", "x", "--grid", "a=1,2", "--grid", "b=3,4").grid == ["a=1,2", "b=3,4"]
+        twice = parsed("figure", "3", "x", "--out", "a.svg", "--epochs", "1", "--epochs", "2")
+        assert twice.epochs == [1, 2] and parsed("figure", "3", "x", "--out", "a.svg").epochs is None
 
 
 def test_options_are_read_as_python() -> None:
