@@ -12,10 +12,12 @@ import hashlib
 import inspect
 import json
 import os
+import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib import import_module
+from importlib.machinery import PathFinder
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -219,15 +221,33 @@ def load_dataset(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _import_beside(paths: Sequence[Path], modules: Sequence[str]) -> None:
-    import sys
-
     folders = [str(path.resolve().parent) for path in paths]
+    if modules:
+        # An own folder called methods is not to stand for this project's.
+        METHODS.names()
+    for module in modules:
+        _refuse_taken(module, folders)
     sys.path[:0] = folders
     try:
         import_plugins(modules)
     finally:
         for folder in folders:
             sys.path.remove(folder)
+
+
+def _refuse_taken(module: str, folders: Sequence[str]) -> None:
+    """Refuse a module in ``folders`` whose name is another one's here: Python would take that one."""
+    top = module.partition(".")[0]
+    beside, known = PathFinder.find_spec(top, folders), sys.modules.get(top)
+    if beside is None or known is None:
+        return
+    wanted = [path for path in beside.submodule_search_locations or [beside.origin or ""] if path]
+    taken = [path for path in getattr(known, "__path__", None) or [getattr(known, "__file__", None)] if path]
+    if not {*map(os.path.realpath, wanted)} <= {*map(os.path.realpath, taken)}:
+        raise LTBenchError(
+            f"custom_imports names {module!r}, but {top!r} is {known!r} already and not {wanted[0]}; "
+            "give what lies beside the config another name"
+        )
 
 
 def resolve(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,6 +59,54 @@ def test_a_config_that_does_not_read(tmp_path: Path) -> None:
         load_experiment(str(path))
 
 
+def beside(folder: Path, module: str, registers: str) -> str:
+    """A config in ``folder`` that imports the module beside it, which registers a method of that name."""
+    folder.mkdir(exist_ok=True)
+    file = folder.joinpath(*module.split(".")).with_suffix(".py")
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(
+        "from lt_bench.method import Representation\nfrom lt_bench.registry import METHODS\n\n\n"
+        f"@METHODS.register_module({registers!r})\nclass Own(Representation):\n    pass\n"
+    )
+    base = str(find_config("digits_lt/plain").path.resolve())
+    (folder / "own.py").write_text(
+        f"_base_ = [{base!r}]\ncustom_imports = [{module!r}]\n"
+        f"method = dict(representation=dict(type={registers!r}))\n"
+    )
+    return str(folder / "own.py")
+
+
+def test_a_module_beside_a_config_is_the_one_that_is_imported(tmp_path: Path) -> None:
+    one = beside(tmp_path / "one", "copied_method", "own_copied")
+    other = beside(tmp_path / "other", "copied_method", "own_copied")
+    assert load_experiment(one) == load_experiment(one)
+    with pytest.raises(LTBenchError, match=r"<module .*/one/copied_method\.py.* and not .*/other"):
+        load_experiment(other)
+    with pytest.raises(LTBenchError, match="'random' is <module 'random'.*another name"):
+        load_experiment(beside(tmp_path / "random", "random", "own_random"))
+
+
+@pytest.mark.parametrize("package", [True, False])
+def test_own_methods_do_not_stand_for_the_project_s(tmp_path: Path, package: bool) -> None:
+    path = beside(tmp_path, "methods.mine", "own_in_methods")
+    if package:
+        (tmp_path / "methods" / "__init__.py").touch()
+    with pytest.raises(LTBenchError, match="'methods' is <module 'methods'.*another name"):
+        load_experiment(path)
+
+
+@pytest.mark.parametrize("package", [True, False])
+def test_own_modules_in_a_folder_beside_a_config(tmp_path: Path, package: bool) -> None:
+    name = f"own_folder_{package}"
+    path = beside(tmp_path / "here", f"{name}.mine", name)
+    if package:
+        (tmp_path / "here" / name / "__init__.py").touch()
+    assert load_experiment(path).config["method"]["representation"]["type"] == name
+    assert load_experiment(path) == load_experiment(path)
+    with pytest.raises(LTBenchError, match="another name"):
+        load_experiment(beside(tmp_path / "there", f"{name}.mine", name))
+
+
 def test_what_decides_the_weights_decides_the_identity() -> None:
     base = load_experiment("digits_lt/crt").config
     one = stage1_identity(base, "data", 0)
