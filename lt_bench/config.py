@@ -197,7 +197,7 @@ def load_dataset(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         ``dataset`` and ``convention``.
 
     Raises:
-        LTBenchError: there is none, or it has keys that its dataset does not take.
+        LTBenchError: there is none, or it has keys that no config or its dataset takes.
     """
     path = Path(name)
     if not path.is_file():
@@ -211,6 +211,7 @@ def load_dataset(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         path = bases[name]
     given = merged(read_config(path), options, path)
     _import_beside([path], _imports(given.pop("custom_imports", None)))
+    _refuse_unknown(f"dataset config {name}", given, KEYS)
     if not isinstance(given.get("dataset"), dict):
         raise LTBenchError(f"{path} has no 'dataset': {KEYS['dataset']}")
     check_arguments(DATASETS.get(given["dataset"].get("type")), given["dataset"], "dataset")

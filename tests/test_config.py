@@ -139,6 +139,11 @@ def test_a_method_s_own_recipe_wins() -> None:
 def test_dataset_configs() -> None:
     assert load_dataset("cifar100_lt_if50", {})["dataset"]["imbalance_factor"] == 50
     assert load_dataset("cifar10_lt_if10", {})["dataset"]["type"] == "cifar10_lt"
+    for base in (find_config("digits_lt/crt").path.parent.parent / "_base_" / "datasets").glob("*.py"):
+        assert load_dataset(base.stem, {})["dataset"]
+    for key in ("imbalance_factor", "datset.imbalance_factor"):
+        with pytest.raises(LTBenchError, match=f"unknown key '{key[:6]}.*' in the dataset config"):
+            load_dataset("cifar100_lt", {key: 10})
     with pytest.raises(LTBenchError, match="did you mean 'digits_lt'"):
         load_dataset("digit_lt", {})
     with pytest.raises(LTBenchError, match="unknown key dataset.factor"):
