@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 import torch
+from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor, nn
 
 from lt_bench.errors import LTBenchError
@@ -124,17 +125,28 @@ def _digest(file: Path, size: int, modified: int) -> str:
 
 
 def check_weights(backbone: nn.Module, init_cfg: Any) -> None:
-    """Refuse pretrained weights that do not hold every tensor of the backbone, in its shape.
+    """Refuse what does not initialise a backbone, and pretrained weights that do not hold every tensor of it.
 
     Args:
         backbone: as built.
-        init_cfg: of its config, with a path as ``checkpoint``; anything but ``Pretrained`` passes.
+        init_cfg: of its config: None, a dict or several, with a path as ``checkpoint`` of ``Pretrained``.
 
     Raises:
-        LTBenchError: the file holds no weights, or those of something else.
+        LTBenchError: it is something else, or the file holds no weights or not those of the backbone.
     """
-    if not isinstance(init_cfg, Mapping) or init_cfg.get("type") != "Pretrained":
-        return
+    known = tuple(WEIGHT_INITIALIZERS.module_dict)
+    for one in init_cfg if isinstance(init_cfg, list) else [] if init_cfg is None else [init_cfg]:
+        if not isinstance(one, Mapping) or one.get("type") not in known:
+            raise LTBenchError(
+                "model.backbone.init_cfg is dict(type='Pretrained', checkpoint=...), none, or of type "
+                f"{', '.join(known)}; got {one!r}"
+            )
+        if one["type"] == "Pretrained":
+            _check_file(backbone, one)
+
+
+def _check_file(backbone: nn.Module, init_cfg: Mapping[str, Any]) -> None:
+    """Refuse a file that lacks a tensor of the backbone, or holds it in another shape."""
     file, held = init_cfg["checkpoint"], _tensors(Path(init_cfg["checkpoint"]))
     prefix = str(init_cfg.get("prefix") or "").removesuffix(".")
     prefix = f"{prefix}." if prefix else ""

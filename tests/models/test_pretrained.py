@@ -128,6 +128,21 @@ def test_what_is_missing_is_named(weights: Path, tmp_path: Path) -> None:
         build_backbone(backbone(tmp_path / "list.pth"))
 
 
+@pytest.mark.parametrize("given", ["x.pth", {"type": "Pretraned"}, {}, {"type": []}, [None], 5])
+def test_what_does_not_initialise_is_refused(given: Any) -> None:
+    with pytest.raises(LTBenchError, match=r"init_cfg is dict\(type='Pretrained', .*Kaiming.*; got "):
+        build_backbone({**backbone("unused"), "init_cfg": given})
+
+
+def test_several_initialisations_are_each_checked(weights: Path) -> None:
+    several = [{"type": "Kaiming", "layer": "Conv2d"}, backbone(weights)["init_cfg"]]
+    model = build_backbone({**backbone("unused"), "init_cfg": several})
+    model.init_weights()
+    assert torch.equal(model.conv1.weight, torch.load(weights, weights_only=True)["conv1.weight"])
+    with pytest.raises(LTBenchError, match=r"lacks \d+ of the \d+ tensors"):
+        build_backbone({**backbone("unused", depth=34), "init_cfg": several})
+
+
 def test_weights_of_another_backbone_are_refused(weights: Path) -> None:
     with pytest.raises(LTBenchError, match=r"lacks \d+ of the \d+ tensors of ResNet, the first is 'layer1.2"):
         build_backbone(backbone(weights, depth=34))
