@@ -25,6 +25,7 @@ from lt_bench.engine.clock import PeakMemory
 from lt_bench.engine.data import build_data, described
 from lt_bench.engine.identity import data_of_stage1, stage1_identity
 from lt_bench.engine.locks import exclusive
+from lt_bench.engine.network import check_network, ends_in_one_image
 from lt_bench.engine.stage1 import (
     StageOne,
     build_representation,
@@ -201,6 +202,7 @@ def jobs_of(
     """
     datasets = {} if datasets is None else datasets
     jobs = []
+    looked_at = set()
     for experiment in experiments:
         cfg = experiment.config
         key = repr(sorted(cfg["dataset"].items()))
@@ -208,6 +210,11 @@ def jobs_of(
             datasets[key] = build_data(cfg["dataset"])
         data = datasets[key]
         task = Task.of(data, cfg["convention"])
+        single = ends_in_one_image(cfg, task, data)
+        network = digest([cfg["model"], cfg["test_transforms"], data.identity, single])
+        if network not in looked_at:
+            check_network(cfg, data, single=single)
+            looked_at.add(network)
         head = untrained_head(cfg, task)
         for seed in seeds:
             # One each: a method may keep what it chose.
