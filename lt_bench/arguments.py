@@ -31,6 +31,13 @@ def is_whole(value: Any, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
+def are_numbers(value: Any) -> bool:
+    """Whether it is a list or a tuple of numbers."""
+    return isinstance(value, (list, tuple)) and all(
+        isinstance(number, (int, float)) and not isinstance(number, bool) for number in value
+    )
+
+
 def check_seeds(seeds: Iterable[int]) -> None:
     """Refuse a negative seed.
 

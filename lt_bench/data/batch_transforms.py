@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from lt_bench.arguments import are_numbers
 from lt_bench.data.draws import integers, uniform
 from lt_bench.errors import LTBenchError
 from lt_bench.registry import TRANSFORMS
@@ -113,6 +114,11 @@ class BatchNormalize(BatchTransform):
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        for name, given in (("mean", mean), ("std", std)):
+            if not are_numbers(given):
+                raise LTBenchError(
+                    f"batch_normalize: {name} is a list with one number a channel, [...], got {given!r}"
+                )
         if len(mean) != len(std) or not mean or min(std) <= 0:
             raise LTBenchError(
                 "batch_normalize: mean and std must have one number a channel and std be above 0, "

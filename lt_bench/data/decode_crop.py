@@ -23,7 +23,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from lt_bench.arguments import is_whole
+from lt_bench.arguments import are_numbers, is_whole
 from lt_bench.data.decoding import as_rgb
 from lt_bench.errors import LTBenchError
 from lt_bench.registry import TRANSFORMS
@@ -113,7 +113,7 @@ class DecodeRandomResizedCrop(DecodingTransform):
         if not is_whole(size, 1):
             raise LTBenchError(f"decode_random_resized_crop: size is a whole number from 1, got {size!r}")
         for name, given in (("scale", scale), ("ratio", ratio)):
-            if len(given) != 2 or not 0 < given[0] <= given[1]:
+            if not are_numbers(given) or len(given) != 2 or not 0 < given[0] <= given[1]:
                 raise LTBenchError(
                     f"decode_random_resized_crop: {name} is two positive numbers, the lesser first; "
                     f"got {given!r}"

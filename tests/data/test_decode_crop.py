@@ -180,7 +180,15 @@ def test_it_stands_first(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"size": 0}, {"size": 32.0}, {"size": 32, "scale": [0.5]}, {"size": 32, "ratio": [2, 1]}]
+    "given",
+    [
+        {"size": 0},
+        {"size": 32.0},
+        {"size": 32, "scale": [0.5]},
+        {"size": 32, "scale": 0.5},
+        {"size": 32, "ratio": [2, 1]},
+        {"size": 32, "ratio": ["1", "2"]},
+    ],
 )
 def test_arguments_that_make_no_crop(given: dict) -> None:
     with pytest.raises(LTBenchError, match="decode_random_resized_crop: "):
