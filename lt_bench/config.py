@@ -508,6 +508,7 @@ _PLAIN_TYPES: dict[Any, tuple[type, ...]] = {
     list: (list,),
     dict: (dict,),
     type(None): (type(None),),
+    os.PathLike: (str,),
 }
 
 
@@ -531,7 +532,7 @@ def _fits(value: Any, annotation: Any) -> bool:
 
 def _in_words(annotation: Any) -> str:
     names = {int: "a whole number", float: "a number", str: "a string", bool: "True or False"}
-    names |= {list: "a list", dict: "a dict", type(None): "None"}
+    names |= {list: "a list", dict: "a dict", type(None): "None", os.PathLike: "a path (./7, not 7)"}
     return " or ".join(names[kind] for kind in _alternatives(annotation))
 
 

@@ -106,6 +106,12 @@ def check_copy(
         inspect.signature(DATASETS.get(name)).bind(**given)
     except TypeError as error:
         raise LTBenchError(f"dataset {name!r}: {error}; give others with --cfg-options") from error
+    needed = ("root", "train", "test") if name == "image_list" else ()
+    for key in ("root", "path", "train", "val", "test"):
+        value = given.get(key)
+        named = isinstance(value, (str, os.PathLike)) and os.fspath(value)
+        if not named and (value is not None or key in needed):
+            raise LTBenchError(f"{key} is a path (./7, not 7), got {value!r}")
     classes = given.get("num_classes")
     if classes is not None and not (is_whole(classes, 1) and classes <= MOST_CLASSES):
         raise LTBenchError(f"num_classes is a whole number from 1 to {MOST_CLASSES}, got {classes!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -148,6 +149,19 @@ def test_dataset_configs() -> None:
         load_dataset("digit_lt", {})
     with pytest.raises(LTBenchError, match="unknown key dataset.factor"):
         load_dataset("digits_lt", {"dataset.factor": 2})
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("cifar100_lt", {"dataset.root": 20241012}),
+        ("cifar100_lt", {"dataset.root": True}),
+        ("digits_lt", {"dataset": {"_delete_": True, "type": "array_lt", "path": 7}}),
+    ],
+)
+def test_a_path_that_is_none_is_refused(name: str, options: dict[str, Any]) -> None:
+    with pytest.raises(LTBenchError, match=r"^dataset\.\w+ is a string or a path .*, got (20241012|True|7)$"):
+        load_dataset(name, options)
 
 
 def test_a_recorded_dataset_does_not_say_where_it_lies() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,6 +79,16 @@ def test_image_list_image_by_image(tmp_path: Path) -> None:
         check_copy("image_list", root, options={**files, "num_classes": "many"})
     with pytest.raises(LTBenchError, match="missing a required argument: 'train'"):
         check_copy("image_list", root)
+
+
+@pytest.mark.parametrize("wrong", [{"root": 5}, {"train": ""}, {"test": None}, {"val": True}])
+def test_what_is_no_path_is_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    given = {"root": str(tmp_path), "train": "a.txt", "test": "b.txt", **wrong}
+    (key,) = wrong
+    with pytest.raises(LTBenchError, match=rf"{key} is a path \(./7, not 7\), got {wrong[key]!r}"):
+        check_copy("image_list", options=given)
+    with pytest.raises(LTBenchError, match="root is a path"):
+        check_copy("cifar10_lt", options={"root": 5})
 
 
 def test_other_sets_are_checked_by_reading_them(tmp_path: Path) -> None:
