@@ -44,6 +44,9 @@ class NamedRegistry(Registry):
                 raise LTBenchError(
                     f"{module!r} cannot be registered as a {self.name}: expected a subclass of {where}.{what}"
                 )
+            if inspect.isabstract(module):
+                lacking = ", ".join(sorted(getattr(module, "__abstractmethods__", ())))
+                raise LTBenchError(f"{module!r} cannot be registered as a {self.name}: it lacks {lacking}")
         names = [module_name] if isinstance(module_name, str) else module_name
         for name in names or [module.__name__]:
             taken = self._module_dict.get(name)
@@ -65,8 +68,12 @@ class NamedRegistry(Registry):
         Raises:
             LTBenchError: there is none; the sentence offers near names.
         """
-        found = super().get(key) if isinstance(key, str) else None
-        # MMEngine's get also imports: any module's name would be found.
+        try:
+            found = super().get(key) if isinstance(key, str) else None
+        except (RuntimeError, TypeError, ValueError):
+            # MMEngine's get imports what may be the name of a module, which can fail.
+            found = None
+        # Any module's name would be found.
         if not (inspect.isclass(found) or inspect.isfunction(found)):
             raise LTBenchError(f"unknown {self.name} {key!r}: {near_names(str(key), self.names())}")
         return found

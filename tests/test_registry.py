@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lt_bench.errors import LTBenchError, near_names
-from lt_bench.method import Prediction, Representation
-from lt_bench.registry import ALIGNMENTS, METHODS, NamedRegistry
+from lt_bench.method import Classifier, FollowingClassifier, Prediction, Representation
+from lt_bench.registry import ALIGNMENTS, DATASETS, METHODS, NamedRegistry
 
 
 def test_a_wrong_class_is_refused_where_it_is_written() -> None:
@@ -19,6 +19,14 @@ def test_a_wrong_class_is_refused_where_it_is_written() -> None:
     with pytest.raises(LTBenchError, match="expected a subclass"):
         METHODS.register_module("a function", module=lambda task: None)
     assert "not a method" not in METHODS.names()
+
+
+def test_a_class_that_lacks_a_part_is_refused_where_it_is_written() -> None:
+    for base, lacking in ((Classifier, "fit"), (FollowingClassifier, "follower"), (Prediction, "__call__")):
+        misspelt = type("Misspelt", (base,), {"fitt": None, "plan": None})
+        with pytest.raises(LTBenchError, match=f"registered as a method: it lacks .*{lacking}"):
+            METHODS.register_module("misspelt", module=misspelt)
+    assert "misspelt" not in METHODS.names()
 
 
 def test_a_taken_name_is_refused() -> None:
@@ -38,6 +46,13 @@ def test_near_names_are_offered() -> None:
         METHODS.get("bread_crumbs")
     with pytest.raises(LTBenchError, match="did you mean 'variance'"):
         ALIGNMENTS.get("varience")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "lt_bench", 5])
+def test_what_is_no_name_is_unknown(name: object) -> None:
+    for registry in (METHODS, DATASETS):
+        with pytest.raises(LTBenchError, match=f"unknown {registry.name} {name!r}: "):
+            registry.get(name)
     assert near_names("x", []) == "known: none"
     assert near_names("crtt", ["crt", "lws"]) == "did you mean 'crt'? known: crt, lws"
     many = [f"name{i}" for i in range(100)]
