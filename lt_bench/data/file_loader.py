@@ -121,7 +121,16 @@ class _DecodedImages(Dataset[Any]):
                     "set dataset.undecodable='skip' to leave such training images out"
                 )
             for transform in self._transforms:
-                image = transform(image)
+                try:
+                    image = transform(image)
+                except (TypeError, ValueError, RuntimeError) as error:
+                    # A transform of a person's own keeps its traceback.
+                    if not isinstance(transform, v2.Transform):
+                        raise
+                    return (
+                        f"transform {type(transform).__name__} does not take image {path} as it comes to it "
+                        f"({in_words(error)}); correct the transforms, or the image"
+                    )
             if began is not None and not torch.equal(torch.default_generator.get_state(), began):
                 return "the transforms of an evaluation draw random numbers; keep such ones for training"
         if not isinstance(image, Tensor):

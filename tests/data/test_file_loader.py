@@ -192,6 +192,28 @@ def test_a_root_that_vanishes_is_told_and_can_come_back(files: ImageFiles, tmp_p
     assert torch.equal(_images(list(loader)), whole)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    "transform", [{"type": "RandomCrop", "size": 9}, {"type": "Normalize", "mean": [0.5], "std": [0.5]}]
+)
+def test_a_transform_that_does_not_take_an_image_is_told(
+    files: ImageFiles, transform: dict[str, Any], workers: int
+) -> None:
+    with pytest.raises(LTBenchError) as caught:
+        list(_loader(files, transforms=[transform, NORMALIZE], workers=workers))
+    assert str(caught.value).startswith(f"transform {transform['type']} does not take image {files.root}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_transform_of_one_s_own_keeps_its_traceback(files: ImageFiles) -> None:
+    @TRANSFORMS.register_module("broken_transform_of_a_test")
+    def broken() -> Any:
+        return lambda image: image["missing"]
+
+    with pytest.raises(TypeError, match="not subscriptable"):
+        list(_loader(files, transforms=[{"type": "broken_transform_of_a_test"}, NORMALIZE]))
+
+
 def test_images_of_several_sizes_are_told(files: ImageFiles) -> None:
     Image.new("RGB", (4, 4)).save(files.root / "3.png")
     with pytest.raises(LTBenchError, match="differ in shape, .3, 4, 4. and .3, 8, 8., after"):
