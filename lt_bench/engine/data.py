@@ -10,6 +10,7 @@ from mmengine.dist import get_rank, get_world_size
 from lt_bench.data.dataset import LongTailData
 from lt_bench.data.loader import build_eval_loader, build_loader
 from lt_bench.data.samplers import build_sampler
+from lt_bench.errors import LTBenchError
 from lt_bench.registry import DATASETS
 
 
@@ -17,9 +18,14 @@ def build_data(cfg: dict[str, Any]) -> LongTailData:
     """The dataset of a config, checked.
 
     Raises:
-        LTBenchError: missing, truncated or mislabelled data.
+        LTBenchError: missing, truncated or mislabelled data, or a builder that gives something else.
     """
-    return DATASETS.build(dict(cfg))
+    data = DATASETS.build(dict(cfg))
+    if not isinstance(data, LongTailData):
+        raise LTBenchError(
+            f"dataset {cfg['type']!r} gives {type(data).__name__} and no LongTailData; let it return one"
+        )
+    return data
 
 
 def described(data: LongTailData) -> dict[str, Any]:

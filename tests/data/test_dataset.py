@@ -10,7 +10,9 @@ import torch
 
 from lt_bench.data.dataset import LongTailData
 from lt_bench.data.images import ImageFiles, ImageSet
+from lt_bench.engine.data import build_data
 from lt_bench.errors import LTBenchError
+from lt_bench.registry import DATASETS
 
 
 def _split(labels: list[int], fill: int = 0) -> ImageSet:
@@ -125,3 +127,11 @@ def test_identity_of_files_counts_paths_and_sizes(tmp_path: Path) -> None:
 def test_refuses(train: list[int], test: list[int], classes: tuple[str, ...], told: str) -> None:
     with pytest.raises(LTBenchError, match=told):
         LongTailData("bad", classes, _split(train), None, _split(test))
+
+
+def test_a_builder_that_returns_something_else_is_refused() -> None:
+    @DATASETS.register_module("unfinished_lt")
+    def unfinished(path: str) -> LongTailData: ...  # type: ignore[empty-body]
+
+    with pytest.raises(LTBenchError, match="dataset 'unfinished_lt' gives NoneType and no LongTailData"):
+        build_data({"type": "unfinished_lt", "path": "mine.npz"})
