@@ -63,19 +63,21 @@ def compiled_forward(mode: str, backbone: nn.Module, images: Tensor) -> Any:
         LTBenchError: there is no working compiler, it cannot compile this backbone, or this process had it
             compile more than :data:`LIMIT` cases.
     """
-    from torch._dynamo import config
-    from torch._dynamo.exc import BackendCompilerFailed, FailOnRecompileLimitHit
+    from torch._dynamo import config, exc
 
+    # As of its limits, torch 2.6 has the older name.
+    newer = hasattr(exc, "FailOnRecompileLimitHit")
+    limit_hit = getattr(exc, "FailOnRecompileLimitHit" if newer else "FailOnCacheLimitHit")
     try:
         with config.patch(_limits(config)):
             return _compiled(mode)(backbone, images)
-    except BackendCompilerFailed as error:
+    except exc.BackendCompilerFailed as error:
         reason = str(error).strip().partition("\n")[0]
         raise LTBenchError(
             f"the backbone does not compile ({reason}); install a C++ compiler, name one in CXX, or "
             "leave stage1.numerics.compile out"
         ) from error
-    except FailOnRecompileLimitHit as error:
+    except limit_hit as error:
         raise LTBenchError(
             f"the backbone was compiled for {LIMIT} shape{'s' * (LIMIT > 1)} of a batch and met another "
             f"one, {tuple(images.shape)}; leave stage1.numerics.compile out"

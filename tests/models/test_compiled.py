@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -131,6 +132,23 @@ def test_one_shape_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     network.features(torch.randn(2, 3, 16, 16))
     with pytest.raises(LTBenchError, match=r"1 shape of a batch and met another one, \(4, 3, 16, 16\)"):
         network.features(torch.randn(4, 3, 16, 16))
+
+
+def test_the_limit_is_told_under_the_older_name_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Older(Exception):
+        """As torch 2.6 calls it."""
+
+    def met(mode: str) -> Callable[..., Any]:
+        def call(*given: Any) -> Any:
+            raise Older
+
+        return call
+
+    monkeypatch.delattr(torch._dynamo.exc, "FailOnRecompileLimitHit", raising=False)
+    monkeypatch.setattr(torch._dynamo.exc, "FailOnCacheLimitHit", Older, raising=False)
+    monkeypatch.setattr(compiled_module, "_compiled", met)
+    with pytest.raises(LTBenchError, match=r"met another one, \(4, 3, 16, 16\)"):
+        compiled_module.compiled_forward("default", nn.Identity(), torch.randn(4, 3, 16, 16))
 
 
 @need_compiler
