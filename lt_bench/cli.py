@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import io
 import json
 import os
 import sys
@@ -45,6 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, 2 for something a person can mend, 130 for an interruption, 143 where SIGTERM ended
         a run that can be resumed.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # A locale that is not UTF-8 may have no sign for the tau of a label.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
     try:
         arguments.command(arguments)
@@ -426,7 +431,7 @@ def _table(arguments: argparse.Namespace) -> None:
     for spec in specs:
         paths = write_table(spec, records, arguments.out, arguments.formats)
         if len(specs) == 1:
-            print(*(path.read_text() for path in paths if path.suffix == ".md"), end="")
+            print(*(path.read_text(encoding="utf-8") for path in paths if path.suffix == ".md"), end="")
         for path in paths:
             print(path)
 

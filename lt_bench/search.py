@@ -108,7 +108,7 @@ def search(
 def _check_report(path: Path, asked: Mapping[str, Any]) -> None:
     """Refuse to write over the report of another search: it may be a choice's only evidence."""
     try:
-        there = json.loads(path.read_text())
+        there = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:

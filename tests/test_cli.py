@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -336,6 +337,16 @@ def test_module_and_command_are_one(tmp_path: Path) -> None:
     assert done.returncode == 2 and done.stderr.startswith("lt-bench: ")
     usage = subprocess.run([sys.executable, "-m", "lt_bench.cli"], capture_output=True, cwd=tmp_path)
     assert usage.returncode == 2
+
+
+@pytest.mark.parametrize("words", [["show", "digits_lt/tau_norm"], ["table", "digits_lt"]])
+def test_a_locale_that_is_not_utf_8(here: Path, words: list[str]) -> None:
+    latin = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0", "LC_ALL": "C"}
+    latin["PYTHONCOERCECLOCALE"] = "0"
+    command = [sys.executable, "-m", "lt_bench.cli", *words]
+    done = subprocess.run(command, capture_output=True, env=latin)
+    assert done.returncode == 0, done.stderr
+    assert b"\\u03c4-norm" in done.stdout
 
 
 def test_two_processes_on_one_stage_1(here: Path, capsys: pytest.CaptureFixture, short: Callable) -> None:
