@@ -557,10 +557,10 @@ def _parameters(target: Any) -> dict[str, inspect.Parameter] | None:
 
 
 def _signature(target: Any) -> inspect.Signature:
-    """The signature with annotations as types, or as the text they are where a name cannot be found."""
+    """The signature with annotations as types, or as the text they are where that names nothing."""
     try:
         return inspect.signature(target, eval_str=True)
-    except (NameError, TypeError, AttributeError):
+    except (NameError, TypeError, AttributeError, SyntaxError):
         return inspect.signature(target)
 
 

@@ -13,6 +13,8 @@ from lt_bench.config_folders import find_config, list_configs
 from lt_bench.engine.identity import stage1_identity
 from lt_bench.errors import LTBenchError
 from lt_bench.leaderboard.spec import list_specs, load_spec
+from lt_bench.method import Prediction
+from lt_bench.registry import METHODS
 
 CONFIGS = list_configs()
 
@@ -149,6 +151,23 @@ def test_dataset_configs() -> None:
         load_dataset("digit_lt", {})
     with pytest.raises(LTBenchError, match="unknown key dataset.factor"):
         load_dataset("digits_lt", {"dataset.factor": 2})
+
+
+def test_an_annotation_in_words() -> None:
+    class Worded(Prediction):
+        def __init__(self, task, tau=1.0):
+            super().__init__(task)
+
+        def __call__(self, logits):
+            return logits
+
+    # As a file without "from __future__ import annotations" writes it: tau: "from 0 to 2" = 1.0.
+    Worded.__init__.__annotations__["tau"] = "from 0 to 2"
+    METHODS.register_module("annotated_in_words", module=Worded)
+    given = {"method.prediction.type": "annotated_in_words", "method.prediction.tau": 2}
+    assert load_experiment("digits_lt/plain", given).config["method"]["prediction"]["tau"] == 2
+    with pytest.raises(LTBenchError, match=r"unknown key method\.prediction\.tua"):
+        load_experiment("digits_lt/plain", {**given, "method.prediction.tua": 2})
 
 
 @pytest.mark.parametrize(
