@@ -489,7 +489,10 @@ def check_arguments(target: Any, cfg: Mapping[str, Any], where: str, *supplied: 
     known = [name for name in parameters if name not in supplied]
     for key in cfg:
         if key != "type" and key not in known:
-            raise LTBenchError(f"unknown key {where}.{key}: {near_names(key, known)}")
+            raise LTBenchError(
+                f"unknown key {where}.{key}: {near_names(key, known)} (where a base sets it, _delete_=True "
+                f"in {where} leaves out what the base has)"
+            )
     for name in known:
         if parameters[name].default is inspect.Parameter.empty and name not in cfg:
             raise LTBenchError(f"{where} of type {cfg['type']!r} needs {name!r}")

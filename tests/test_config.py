@@ -153,6 +153,14 @@ def test_dataset_configs() -> None:
         load_dataset("digits_lt", {"dataset.factor": 2})
 
 
+def test_a_base_s_keys_are_left_out_where_that_is_said() -> None:
+    own = {"type": "focal"}
+    with pytest.raises(LTBenchError, match=r"max_margin.*_delete_=True in method\.representation leaves out"):
+        load_experiment("digits_lt/ldam", {"method.representation": own})
+    kept = load_experiment("digits_lt/ldam", {"method.representation": {"_delete_": True, **own}}).config
+    assert kept["method"]["representation"] == own
+
+
 def test_an_annotation_in_words() -> None:
     class Worded(Prediction):
         def __init__(self, task, tau=1.0):
