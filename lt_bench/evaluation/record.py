@@ -265,6 +265,8 @@ def read_record(path: str | os.PathLike[str]) -> RunRecord:
         raise LTBenchError(
             f"{where} cannot be used: {state}{at}; restore the file, or delete it and run again"
         ) from error
+    if isinstance(content, dict) and "schema_version" not in content:
+        raise LTBenchError(f"{path} is no run record; name a folder that holds records alone")
     return RunRecord.from_dict(content, where)
 
 

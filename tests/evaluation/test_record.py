@@ -273,6 +273,15 @@ def test_no_field_may_be_missing(record, name):
     assert message in str(caught.value)
 
 
+def test_a_json_file_that_is_no_record_is_not_called_a_damaged_one(tmp_path):
+    path = tmp_path / "stage1" / "abc" / "stage1.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"identity": "abc"}')
+    with pytest.raises(LTBenchError, match=r"stage1\.json is no run record; name a folder") as caught:
+        read_records(tmp_path)
+    assert "delete" not in str(caught.value)
+
+
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
