@@ -116,7 +116,7 @@ def _num_classes(sources: Sources, classes: list[str] | None) -> int:
 
 def _largest_profile(available: NDArray[np.int64], imbalance_factor: float) -> int:
     """The highest n_max whose count int(n_max * IF^(-j / (C - 1))) every class j can serve."""
-    share = np.power(max(imbalance_factor, 1.0), -np.linspace(0, 1, len(available)))
+    share = np.power(min(max(imbalance_factor, 1.0), 1e9), -np.linspace(0, 1, len(available)))
     # int() of the profile rounds down: up to, but not including, one image more would do.
     largest = max(int(np.min(np.ceil((available + 1) / share) - 1)), 1)
     # Where that limit is a whole number, rounding can put it on the wrong side.

@@ -14,7 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lt_bench.arguments import is_whole
 from lt_bench.errors import LTBenchError
+
+# More than any class has.
+_MOST_IMAGES = 10**9
 
 
 def exponential_counts(largest: int, imbalance_factor: float, num_classes: int) -> list[int]:
@@ -29,16 +33,22 @@ def exponential_counts(largest: int, imbalance_factor: float, num_classes: int) 
         C counts, each at least 1.
 
     Raises:
-        LTBenchError: IF below 1, fewer than two classes, or a tail class left without an image.
+        LTBenchError: no image in the head, IF below 1, fewer than two classes, or a tail class left without
+            an image.
     """
+    if not is_whole(largest, 1) or largest > _MOST_IMAGES:
+        raise LTBenchError(f"largest is a whole number from 1 to {_MOST_IMAGES}, got {str(largest)[:40]}")
     if not 1 <= imbalance_factor < float("inf"):
         raise LTBenchError(f"imbalance_factor must be 1 or more, got {imbalance_factor}")
     if num_classes < 2:
         raise LTBenchError(f"a long-tailed profile needs 2 classes or more, got {num_classes}")
-    counts = [int(largest * imbalance_factor ** (-j / (num_classes - 1))) for j in range(num_classes)]
-    if counts[-1] < 1:
+    # There is a number that no power can be taken of.
+    fits = imbalance_factor <= largest
+    exponents = [-j / (num_classes - 1) for j in range(num_classes if fits else 0)]
+    counts = [int(largest * imbalance_factor**exponent) for exponent in exponents]
+    if not counts or counts[-1] < 1:
         raise LTBenchError(
-            f"imbalance_factor {imbalance_factor:g} leaves class {num_classes - 1} no training "
+            f"imbalance_factor {str(imbalance_factor)[:40]} leaves class {num_classes - 1} no training "
             f"sample ({largest} images in class 0); use {largest} or less"
         )
     return counts

@@ -143,6 +143,7 @@ def test_largest_profile_is_the_largest_that_fits(available: list[int], factor: 
         ({}, {"val_per_class": 2}, "taken as it is, so val_per_class and largest have nothing"),
         ({}, {"imbalance_factor": 0.1}, "imbalance_factor must be 1 or more"),
         ({}, {"imbalance_factor": 500}, "no training sample"),
+        ({}, {"imbalance_factor": 10**400}, "no training sample"),
         (
             {"train_labels": np.repeat([0, 1, 3], 10)},
             {"imbalance_factor": 10},

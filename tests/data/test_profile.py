@@ -47,6 +47,9 @@ def test_profile_falls_from_largest_to_largest_over_factor(largest: int, classes
         (500, float("nan"), 10, "imbalance_factor must be 1 or more"),
         (500, 10, 1, "2 classes"),
         (50, 100, 10, "no training sample"),
+        (0, 20, 10, "largest is a whole number from 1 to 1000000000, got 0"),
+        (50, 10**400, 10, "imbalance_factor 1000+ leaves class 9 no training sample .* use 50 or less"),
+        (10**400, 20, 10, "largest is a whole number from 1 to 1000000000, got 1000"),
     ],
 )
 def test_profile_refuses(largest: int, factor: float, classes: int, told: str) -> None:
