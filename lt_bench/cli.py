@@ -77,7 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"lt-bench: {ended}", file=sys.stderr)
         return PREEMPTED_CODE
     except KeyboardInterrupt as interruption:
-        how = str(interruption) or "--resume goes on from the last checkpoint"
+        resumed = hasattr(arguments, "resume")
+        again = "--resume goes on from the last checkpoint" if resumed else "give the command again"
+        how = str(interruption) or again
         print(f"lt-bench: interrupted; {how}", file=sys.stderr)
         return 130
     return 0
@@ -296,10 +298,10 @@ def _run(arguments: argparse.Namespace) -> None:
         if arguments.profile:
             _show_times([record for _, record in outcome.records], arguments.work_dir, console)
         for path, _ in outcome.records[:FEW]:
-            console.print(f"record: {path}", soft_wrap=True)
+            console.print(f"record: {path}", markup=False, soft_wrap=True)
         if len(outcome.records) > FEW:
             more = len(outcome.records) - FEW
-            console.print(f"and {more} more under {arguments.records}", soft_wrap=True)
+            console.print(f"and {more} more under {arguments.records}", markup=False, soft_wrap=True)
 
 
 def _show_times(records: Sequence[RunRecord], work_dir: Path, console: Any) -> None:
@@ -309,7 +311,8 @@ def _show_times(records: Sequence[RunRecord], work_dir: Path, console: Any) -> N
         console.print(table)
         operators = work_dir / "stage1" / identity / "profile" / "operators.txt"
         if operators.exists():
-            console.print(f"operators of a few steps: {operators}, trace.json beside it", soft_wrap=True)
+            told = f"operators of a few steps: {operators}, trace.json beside it"
+            console.print(told, markup=False, soft_wrap=True)
     console.print(stage2_times(records))
 
 
@@ -333,7 +336,7 @@ def _search(arguments: argparse.Namespace) -> None:
             console=(console := _console()),
         )
     console.print(search_table(report))
-    console.print(f"report: {path}", soft_wrap=True)
+    console.print(f"report: {path}", markup=False, soft_wrap=True)
 
 
 def _sweep(arguments: argparse.Namespace) -> None:
@@ -408,7 +411,7 @@ def _score(arguments: argparse.Namespace) -> None:
     console = _console()
     console.print(result_table([record]))
     if path is not None:
-        console.print(f"record: {path}", soft_wrap=True)
+        console.print(f"record: {path}", markup=False, soft_wrap=True)
 
 
 def _table(arguments: argparse.Namespace) -> None:

@@ -149,6 +149,7 @@ def run(
             console.print(
                 f"{job.experiment.name} seed {job.seed}: found its record {found[0]} (--force runs it again)",
                 soft_wrap=True,
+                markup=False,
             )
     if waiting:  # on every rank: one that ended alone would be waited for
         check_writable(settings.records)
@@ -228,9 +229,12 @@ def jobs_of(
             folder = settings.work_dir / "stage1" / identity
             stage = StageOne(folder, identity, cfg, data, task, seed)
             jobs.append(Job(experiment, seed, stage, classifier, prediction))
-    places = [job.place for job in jobs]
-    for name, seed in places:
-        if places.count((name, seed)) > 1:
+    named: dict[tuple[str, int], Job] = {}
+    for job in jobs:
+        name, seed = job.place
+        if named.setdefault(job.place, job).experiment.config != job.experiment.config:
+            raise LTBenchError(f"two configs are both called {name}; rename one, or the folder that it is in")
+        if named[job.place] is not job:
             raise LTBenchError(f"config {name} with seed {seed} is named twice; name it once")
     return jobs
 
@@ -438,6 +442,7 @@ def _finish_all(
                     console.print(
                         f"{job.experiment.name} seed {job.seed}: {record.scores.overall:.1f} -> {path}",
                         soft_wrap=True,
+                        markup=False,
                     )
         except LTBenchError as error:  # another call holds the stage
             failures.extend([error] * len(group))

@@ -339,6 +339,39 @@ def test_module_and_command_are_one(tmp_path: Path) -> None:
     assert usage.returncode == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["run", "digits_lt/plain"], "--resume goes on from the last checkpoint"),
+        (["data", "check", "digits_lt"], "give the command again"),
+    ],
+)
+def test_an_interruption_says_how_to_go_on(
+    here: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    told: str,
+) -> None:
+    def interrupted(*given: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lt_bench.run.run", interrupted)
+    monkeypatch.setattr("lt_bench.data_check.check_copy", interrupted)
+    assert main(words) == 130
+    assert capsys.readouterr().err == f"lt-bench: interrupted; {told}\n"
+
+
+def test_brackets_in_a_folder_s_name_are_printed(here: Path, capsys: pytest.CaptureFixture) -> None:
+    words = ["--records", "r/[red]/[/x]", "--work-dir", "w/[/x]"]
+    assert run("digits_lt/plain", *words, "--resume") == 0
+    printed = capsys.readouterr().out
+    file = "r/[red]/[/x]/digits_lt/plain/seed_0.json"
+    assert f"record: {file}" in printed and f"-> {file}" in printed and "no checkpoint in w/[/x]" in printed
+    assert run("digits_lt/plain", *words, "--profile") == 0
+    assert f"found its record {file}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("words", [["show", "digits_lt/tau_norm"], ["table", "digits_lt"]])
 def test_a_locale_that_is_not_utf_8(here: Path, words: list[str]) -> None:
     latin = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0", "LC_ALL": "C"}

@@ -138,6 +138,13 @@ def test_what_cannot_end_well_is_refused_before_anything_is_trained(
     assert not (tmp_path / "here" / "work").exists()
 
 
+def test_two_configs_of_one_name_are_not_one_named_twice(short: Short, launch: Launch) -> None:
+    with pytest.raises(LTBenchError, match="digits_lt/plain with seed 0 is named twice"):
+        launch(short("plain"), short("plain"))
+    with pytest.raises(LTBenchError, match="two configs are both called digits_lt/plain; rename one"):
+        launch(short("plain"), named(short("crt"), "digits_lt/plain"))
+
+
 def test_one_failure_does_not_keep_the_others_from_being_run(
     short: Short, launch: Launch, tmp_path: Path
 ) -> None:

@@ -263,6 +263,7 @@ def train(
         console.print(
             f"stage 1 {stage.identity}: no checkpoint in {stage.folder}, training from the first epoch",
             soft_wrap=True,
+            markup=False,
         )
     if get_rank() == 0:
         sweep(stage.folder)
