@@ -73,6 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    except RuntimeError as error:
+        told = _run_out_of(error)
+        if told is None:
+            raise
+        print(f"lt-bench: {told}", file=sys.stderr)
+        return 2
     except Preempted as ended:
         print(f"lt-bench: {ended}", file=sys.stderr)
         return PREEMPTED_CODE
@@ -83,6 +89,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"lt-bench: interrupted; {how}", file=sys.stderr)
         return 130
     return 0
+
+
+def _run_out_of(error: RuntimeError) -> str | None:
+    """The sentence where a machine is too small for what was asked of it; None for any other error."""
+    # By its name: most commands do without torch.
+    if type(error).__name__ == "OutOfMemoryError":
+        return (
+            "the GPU's memory is full; lower stage1.batch_size, the classifier's recipe.batch_size or "
+            "runtime.eval_batch_size"
+        )
+    reason = str(error).partition("\n")[0]
+    if reason.startswith("DataLoader worker"):
+        return (
+            f"a process that loads images has died ({reason[:120]}); lower runtime.workers, or give it more "
+            "memory (a container: more shared memory, --shm-size)"
+        )
+    return None
 
 
 class _Gather(argparse.Action):

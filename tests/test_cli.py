@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from lt_bench.cli import _parser, choose_device, main, parse_options
 from lt_bench.errors import LTBenchError
@@ -360,6 +361,35 @@ def test_an_interruption_says_how_to_go_on(
     monkeypatch.setattr("lt_bench.data_check.check_copy", interrupted)
     assert main(words) == 130
     assert capsys.readouterr().err == f"lt-bench: interrupted; {told}\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory."), "GPU's memory is full; lower stage1.batch_size"),
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is\npossible"),
+            "has died (DataLoader worker (pid 7) is killed by signal: Bus error. It is); lower runtime",
+        ),
+        (RuntimeError("a fault of the code"), None),
+    ],
+)
+def test_a_machine_that_is_too_small_is_told(
+    here: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    error: RuntimeError,
+    sentence: str | None,
+) -> None:
+    def fail(*given: object) -> None:
+        raise error
+
+    monkeypatch.setattr("lt_bench.run.run", fail)
+    if sentence is None:
+        with pytest.raises(RuntimeError, match="a fault of the code"):
+            main(["run", "digits_lt/plain"])
+    else:
+        assert sentence in refused(capsys, main(["run", "digits_lt/plain"]))
 
 
 def test_brackets_in_a_folder_s_name_are_printed(here: Path, capsys: pytest.CaptureFixture) -> None:
