@@ -134,7 +134,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--records", type=Path, default=RECORDS, help="run records (%(default)s)")
     run.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (%(default)s)")
     run.add_argument("--resume", action="store_true", help="go on with an unfinished stage 1")
-    run.add_argument("--force", action="store_true", help="fit and score again what has a record; start over")
+    run.add_argument(
+        "--force",
+        action="store_true",
+        help="fit and score again what has a record; start an unfinished stage 1 over, keep a finished one",
+    )
     run.add_argument("--profile", action="store_true", help="show where the time went; profile a few steps")
     run.add_argument("--launcher", default="none", help="none, pytorch, slurm or mpi (%(default)s)")
     run.add_argument(

@@ -26,6 +26,7 @@ from lt_bench.engine.data import build_data, described
 from lt_bench.engine.identity import data_of_stage1, stage1_identity
 from lt_bench.engine.locks import exclusive
 from lt_bench.engine.network import check_network, ends_in_one_image
+from lt_bench.engine.outside_code import code_of_run
 from lt_bench.engine.stage1 import (
     StageOne,
     build_representation,
@@ -211,6 +212,8 @@ def jobs_of(
             datasets[key] = build_data(cfg["dataset"])
         data = datasets[key]
         task = Task.of(data, cfg["convention"])
+        # Own files count as they are now, whatever is done to them while this call trains.
+        code_of_run(cfg)
         single = ends_in_one_image(cfg, task, data)
         network = digest([cfg["model"], cfg["test_transforms"], data.identity, single])
         if network not in looked_at:
@@ -248,17 +251,22 @@ def _existing(job: Job, settings: Settings) -> tuple[Path, RunRecord] | None:
         other = read_record(path)
         raise LTBenchError(
             f"{path} is the record of another run of that name (made {other.created} with another "
-            "config or other data); give another --records folder, or --force to replace it "
-            "(with --resume, where an unfinished stage 1 is to be gone on with)"
+            "config, other data or other code of your own); give another --records folder, or --force to "
+            "replace it (with --resume, where an unfinished stage 1 is to be gone on with)"
         )
     return found
 
 
 def recorded_config(experiment: Experiment) -> dict[str, Any]:
-    """The resolved config as a record holds it: without where things lie and what changes no result."""
+    """The resolved config as a record holds it: without where things lie and what changes no result.
+
+    Where parts of it are from outside of this project, ``code`` says what their files held.
+    """
     config = {key: value for key, value in experiment.config.items() if key != "runtime"}
     config["dataset"] = portable_dataset(experiment.config["dataset"])
     config["model"] = by_content(experiment.config["model"])
+    if code := code_of_run(experiment.config):
+        config["code"] = code
     return config
 
 

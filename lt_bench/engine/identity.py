@@ -2,8 +2,9 @@
 
 Two experiments with the same identity share one training. The label of the recipe, what is kept of the
 snapshots, the place of the data and everything under ``runtime`` do not change the weights and do not
-count. Of pretrained weights the content counts and not the place. Other fields are hashed as the config
-gives them: a default that a later version adds changes no hash.
+count. Of pretrained weights the content counts and not the place, of parts from outside of this project the
+content of their files (:mod:`lt_bench.engine.outside_code`). Other fields are hashed as the config gives
+them: a default that a later version adds changes no hash.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 from lt_bench.config import digest
 from lt_bench.data.dataset import LongTailData
+from lt_bench.engine.outside_code import code_of_stage1
 from lt_bench.models.pretrained import by_content
 from lt_bench.registry import METHODS
 
@@ -47,7 +49,7 @@ def stage1_identity(config: dict[str, Any], data_identity: str, seed: int) -> st
         LTBenchError: the config names pretrained weights that are not there.
     """
     stage1 = {key: value for key, value in config["stage1"].items() if key != "recipe"}
-    parts = {
+    parts: dict[str, Any] = {
         "data": data_identity,
         "train_transforms": config["train_transforms"],
         "model": by_content(config["model"]),
@@ -55,4 +57,6 @@ def stage1_identity(config: dict[str, Any], data_identity: str, seed: int) -> st
         "stage1": stage1,
         "seed": seed,
     }
+    if code := code_of_stage1(config):
+        parts["code"] = code
     return digest(parts)[:16]

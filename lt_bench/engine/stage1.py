@@ -38,6 +38,7 @@ from lt_bench.engine.clock import PeakMemory, StageClock
 from lt_bench.engine.data import evaluation_loader, training_loader
 from lt_bench.engine.loop import StageOneLoop
 from lt_bench.engine.operators import operator_profiler
+from lt_bench.engine.outside_code import code_of_method
 from lt_bench.engine.preemption import InProgress
 from lt_bench.engine.progress import ProgressHook
 from lt_bench.engine.provenance import Provenance
@@ -208,8 +209,9 @@ def numerics_of(config: dict[str, Any]) -> Numerics:
 
 
 def follower_name(classifier: Mapping[str, Any]) -> str:
-    """A stable name of a following classifier: its resolved config."""
-    return json.dumps(dict(classifier), sort_keys=True)
+    """A stable name of a following classifier: its resolved config, and what of it is from outside."""
+    code = code_of_method(dict(classifier))
+    return json.dumps({**classifier, **({"code": code} if code else {})}, sort_keys=True)
 
 
 def default_plan(task: Task) -> BacktrackPlan:
