@@ -332,6 +332,15 @@ class Classifier(Method, ABC):
         """
         del head
 
+    def drawing(self) -> dict[str, Any] | None:
+        """How it draws training images in a second stage of its own: what a sampler refuses is told by it
+        before stage 1 is trained.
+
+        Returns:
+            The arguments of :meth:`TrainedRepresentation.images`; None where it draws none, the default.
+        """
+        return None
+
     @abstractmethod
     def fit(self, stage: TrainedRepresentation) -> FittedClassifier:
         """Learn or build the classifier.

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from lt_bench.config import Experiment, changed, digest, portable_dataset
 from lt_bench.data.dataset import LongTailData
+from lt_bench.data.samplers import build_sampler
 from lt_bench.engine.clock import PeakMemory
 from lt_bench.engine.data import build_data, described
 from lt_bench.engine.identity import data_of_stage1, stage1_identity
@@ -227,6 +228,10 @@ def jobs_of(
             for method in (build_representation(cfg, task), classifier, prediction):
                 method.check(splits=data.splits().keys(), epochs=int(cfg["stage1"]["epochs"]))
             classifier.check_head(head)
+            drawing = classifier.drawing()
+            if drawing is not None:
+                sampled = {"num_classes": data.num_classes, "seed": 0, **drawing}
+                build_sampler(dict(sampled.pop("sampler")), data.train.labels, **sampled)
             record_path(settings.records, experiment.name, seed)
             identity = stage1_identity(cfg, data_of_stage1(cfg, data), seed)
             folder = settings.work_dir / "stage1" / identity
@@ -318,17 +323,22 @@ def train_group(
             plans.add(classifier.plan())
             if classifier.follows():
                 following[follower_name(job.experiment.config["method"]["classifier"])] = classifier
+    return _train(stage, settings, console, code, following=following, plans=plans, profile=settings.profile)
+
+
+def _train(
+    stage: StageOne, settings: Settings, console: Console, code: dict[str, Any], **learning: Any
+) -> dict[str, Any]:
+    """The manifest of a stage 1 that is trained now, after those that it learns from."""
     return train(
         stage,
         teachers=_teachers(stage, settings, console, code),
-        following=following,
-        plans=plans,
         resume=settings.resume,
         force=settings.force,
         launcher=settings.launcher,
         console=console,
         code=code,
-        profile=settings.profile,
+        **learning,
     )
 
 
@@ -355,24 +365,10 @@ def _teachers(
         teacher = dataclasses.replace(stage, folder=folder, identity=identity, config=config)
         console.print(f"stage 1 {stage.identity} learns from {name}, stage 1 {identity}", soft_wrap=True)
         with _locked(folder, f"stage 1 of {name}"):
-            _train_teacher(teacher, settings, console, code)
+            if _manifest(teacher, settings) is None:
+                _train(teacher, settings, console, code, following={}, plans=())
         found[name] = teacher
     return found
-
-
-def _train_teacher(teacher: StageOne, settings: Settings, console: Console, code: dict[str, Any]) -> None:
-    if _manifest(teacher, settings) is None:
-        train(
-            teacher,
-            teachers=_teachers(teacher, settings, console, code),
-            following={},
-            plans=(),
-            resume=settings.resume,
-            force=settings.force,
-            launcher=settings.launcher,
-            console=console,
-            code=code,
-        )
 
 
 def _snapshot_settings(group: list[Job], needing: list[Job]) -> dict[str, Any]:

@@ -47,12 +47,17 @@ class CRT(Classifier):
         self.sampler = dict(sampler or {"type": "class_aware", "per_visit": 4})
         self.recipe = HeadRecipe.of(recipe)
 
+    def drawing(self) -> dict[str, Any]:
+        """Class-aware images, unless told otherwise."""
+        return {
+            "sampler": self.sampler,
+            "batch_size": self.recipe.batch_size,
+            "epochs": self.recipe.epochs,
+        }
+
     def fit(self, stage: TrainedRepresentation) -> FittedClassifier:
         """Train the new classifier."""
         head = linear_head(stage.feature_dim, self.task.num_classes, derive_seed(stage.seed, "crt"))
         trainer = HeadTrainer(head, self.recipe, stage.device)
-        data = stage.image_features(
-            self.sampler, batch_size=self.recipe.batch_size, epochs=self.recipe.epochs
-        )
-        trainer.train(data)
+        trainer.train(stage.image_features(**self.drawing()))
         return FittedClassifier(trainer.head)

@@ -47,12 +47,17 @@ class LWS(Classifier):
         self.sampler = dict(sampler or {"type": "class_aware", "per_visit": 4})
         self.recipe = HeadRecipe.of(recipe, **self.recipe_defaults)
 
+    def drawing(self) -> dict[str, Any]:
+        """Class-aware images, unless told otherwise."""
+        return {
+            "sampler": self.sampler,
+            "batch_size": self.recipe.batch_size,
+            "epochs": self.recipe.epochs,
+        }
+
     def fit(self, stage: TrainedRepresentation) -> FittedClassifier:
         """Train the scales."""
         head = ScaledHead(copy.deepcopy(stage.head), self.task.num_classes)
         trainer = HeadTrainer(head, self.recipe, stage.device)
-        data = stage.image_features(
-            self.sampler, batch_size=self.recipe.batch_size, epochs=self.recipe.epochs
-        )
-        trainer.train(data)
+        trainer.train(stage.image_features(**self.drawing()))
         return FittedClassifier(trainer.head)

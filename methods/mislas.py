@@ -183,19 +183,26 @@ class MiSLAS(Classifier):
             trainer.optimizer.register_step_pre_hook(follow)
         return trainer
 
+    def drawing(self) -> dict[str, Any]:
+        """Class-aware images, unless told otherwise."""
+        return {
+            "sampler": self.sampler,
+            "batch_size": self.recipe.batch_size,
+            "epochs": self.recipe.epochs,
+        }
+
     def fit(self, stage: TrainedRepresentation) -> FittedClassifier:
         """Train scales and classifier; with ``shift_bn`` the result has a model of its own."""
         trainer = self.trainer(ScaledHead(copy.deepcopy(stage.head), self.task.num_classes), stage.device)
-        size, epochs = self.recipe.batch_size, self.recipe.epochs
         if not self.shift_bn:
-            kept: FeatureEpochs = stage.image_features(self.sampler, batch_size=size, epochs=epochs)
+            kept: FeatureEpochs = stage.image_features(**self.drawing())
             trainer.train(kept)
             return FittedClassifier(trainer.head, notes={"batch_norm_layers_shifted": 0})
         model = stage.model_copy().requires_grad_(False)
         layers: list[nn.Module] = [m for m in model.backbone.modules() if isinstance(m, _BatchNorm)]
         for layer in layers:
             layer.train()
-        images = stage.images(self.sampler, batch_size=size, epochs=epochs)
+        images = stage.images(**self.drawing())
         trainer.train(ShiftingFeatures(model, images))
         return FittedClassifier(
             trainer.head,

@@ -44,7 +44,7 @@ Departures:
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -357,13 +357,9 @@ class OLTR(Classifier):
         self.centroid_weight = centroid_weight
         self.sampler = dict(sampler or {"type": "class_aware", "per_visit": 4})
 
-    def check(self, *, splits: Collection[str], epochs: int) -> None:
-        """Class-aware sampling makes full batches only."""
-        if self.sampler.get("type") == "class_aware" and self.batch_size > self.task.num_samples:
-            raise LTBenchError(
-                f"oltr draws batches of {self.batch_size} images and {self.task.dataset} has "
-                f"{self.task.num_samples} to train; set a smaller method.classifier.batch_size"
-            )
+    def drawing(self) -> dict[str, Any]:
+        """Class-aware images, unless told otherwise."""
+        return {"sampler": self.sampler, "batch_size": self.batch_size, "epochs": self.epochs}
 
     def check_head(self, head: nn.Module) -> None:
         """The hallucinator starts as a linear head."""
@@ -390,7 +386,7 @@ class OLTR(Classifier):
         start = class_means(network.eval(), plain.epoch(1), self.task.num_classes)
         head = MetaEmbeddingHead(start, seed).to(stage.device)
         carried = head.hallucinate_from(**stage.head.state_dict())
-        self._train(network, head, stage.images(self.sampler, batch_size=self.batch_size, epochs=self.epochs))
+        self._train(network, head, stage.images(**self.drawing()))
         memory = head.memory.detach()
         moved = torch.linalg.vector_norm(memory - start, dim=1)
         notes = {

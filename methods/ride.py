@@ -371,6 +371,14 @@ class RIDERouting(Classifier):
                 "use representation ride or sade"
             )
 
+    def drawing(self) -> dict[str, Any]:
+        """Class-aware images, unless told otherwise."""
+        return {
+            "sampler": self.sampler,
+            "batch_size": self.recipe.batch_size,
+            "epochs": self.recipe.epochs,
+        }
+
     def fit(self, stage: TrainedRepresentation) -> FittedClassifier:
         """Train the routing classifiers on the frozen experts.
 
@@ -387,9 +395,7 @@ class RIDERouting(Classifier):
             return routing_loss(asks, predicted.detach() == labels.unsqueeze(1), self.pos_weight)
 
         trainer = HeadTrainer(_RoutersInTraining(routing), self.recipe, stage.device, loss=loss)
-        trainer.train(
-            stage.image_features(self.sampler, batch_size=self.recipe.batch_size, epochs=self.recipe.epochs)
-        )
+        trainer.train(stage.image_features(**self.drawing()))
         return FittedClassifier(routing.eval(), notes=self._asked(stage, routing))
 
     @staticmethod

@@ -133,6 +133,10 @@ def test_what_cannot_end_well_is_refused_before_anything_is_trained(
         LTBenchError, match="back-tracks over 10 snapshots, for which stage 1 needs 10 epochs"
     ):
         launch(short("plain"), short("back_tracking"))
+    large = "method.classifier.recipe.batch_size"
+    for stem, key in (("crt", large), ("lws", large), ("oltr", "method.classifier.batch_size")):
+        with pytest.raises(LTBenchError, match="makes full batches only, and 574 samples do not fill one of"):
+            launch(short(stem, **{key: 4096}))
     with pytest.raises(LTBenchError, match="cannot name a record"):
         launch(named(short("plain"), "my folder/plain"), force=True)
     assert not (tmp_path / "here" / "work").exists()

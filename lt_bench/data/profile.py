@@ -42,7 +42,7 @@ def exponential_counts(largest: int, imbalance_factor: float, num_classes: int) 
         raise LTBenchError(f"imbalance_factor must be 1 or more, got {imbalance_factor}")
     if num_classes < 2:
         raise LTBenchError(f"a long-tailed profile needs 2 classes or more, got {num_classes}")
-    # There is a number that no power can be taken of.
+    # Before the powers: of a whole number of hundreds of digits there is none.
     fits = imbalance_factor <= largest
     exponents = [-j / (num_classes - 1) for j in range(num_classes if fits else 0)]
     counts = [int(largest * imbalance_factor**exponent) for exponent in exponents]

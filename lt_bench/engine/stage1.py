@@ -229,7 +229,7 @@ def train(
     launcher: str,
     console: Console,
     code: dict[str, Any],
-    teachers: Mapping[str, StageOne] | None = None,
+    teachers: Mapping[str, StageOne],
     profile: bool = False,
 ) -> dict[str, Any]:
     """Train stage 1 and the classifiers that follow it; the caller holds the folder's lock.
