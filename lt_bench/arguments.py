@@ -9,20 +9,19 @@ from typing import Any
 from lt_bench.errors import LTBenchError
 
 
-def finite_number(value: float, least: float, what: str) -> float:
-    """``value`` as a float, where it is a finite number from ``least``.
+def finite_number(value: float, what: str) -> float:
+    """``value`` as a float, where it is a finite number from 0.
 
     Args:
         value: what a config gave.
-        least: the smallest that is allowed.
         what: the argument's name for the sentence, e.g. ``"focal's gamma"``.
 
     Raises:
-        LTBenchError: another type, NaN, infinite or below ``least``.
+        LTBenchError: another type, NaN, infinite or below 0.
     """
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < least:
-        raise LTBenchError(f"{what} is a finite number from {least:g}, got {value!r}")
+    if not number or not math.isfinite(value) or value < 0:
+        raise LTBenchError(f"{what} is a finite number from 0, got {value!r}")
     return float(value)
 
 

@@ -59,7 +59,7 @@ class HeadRecipe:
             if not is_whole(value, 1):
                 raise LTBenchError(f"the recipe's {name} is a whole number from 1, got {value!r}")
         for name in ("lr", "momentum", "weight_decay"):
-            finite_number(getattr(self, name), 0, f"the recipe's {name}")
+            finite_number(getattr(self, name), f"the recipe's {name}")
 
     @classmethod
     def of(cls, given: dict[str, Any] | HeadRecipe | None, **defaults: Any) -> HeadRecipe:

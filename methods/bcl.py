@@ -118,9 +118,9 @@ class BCL(Representation):
         cosine_scale: float | None = None,
     ) -> None:
         super().__init__(task)
-        self.classification_weight = finite_number(classification_weight, 0, "bcl's classification_weight")
-        self.contrast_weight = finite_number(contrast_weight, 0, "bcl's contrast_weight")
-        self.temperature = finite_number(temperature, 0, "bcl's temperature")
+        self.classification_weight = finite_number(classification_weight, "bcl's classification_weight")
+        self.contrast_weight = finite_number(contrast_weight, "bcl's contrast_weight")
+        self.temperature = finite_number(temperature, "bcl's temperature")
         if not self.temperature:
             raise LTBenchError("bcl's temperature is above 0, got 0; the paper's is 0.1")
         for name, value in (("hidden", hidden), ("out", out)):
@@ -128,7 +128,7 @@ class BCL(Representation):
                 raise LTBenchError(f"bcl's {name} is a whole number from 1, got {value!r}")
         self.cosine_scale = None
         if cosine_scale is not None:
-            self.cosine_scale = finite_number(cosine_scale, 0, "bcl's cosine_scale")
+            self.cosine_scale = finite_number(cosine_scale, "bcl's cosine_scale")
         self.hidden, self.out = hidden, out
         self.register_buffer("prior", log_prior(task.counts), persistent=False)
 

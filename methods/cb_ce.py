@@ -39,7 +39,7 @@ class CBCE(Representation):
 
     def __init__(self, task: Task, beta: float = 0.9999) -> None:
         super().__init__(task)
-        finite_number(beta, 0, "cb_ce's beta")
+        finite_number(beta, "cb_ce's beta")
         self.register_buffer("weights", effective_number_weights(task.counts, beta), persistent=False)
 
     def criterion(self, logits: Tensor, labels: Tensor) -> Tensor:

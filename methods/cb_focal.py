@@ -71,8 +71,8 @@ class CBFocal(Representation):
 
     def __init__(self, task: Task, beta: float = 0.9999, gamma: float = 1.0) -> None:
         super().__init__(task)
-        finite_number(beta, 0, "cb_focal's beta")
-        self.gamma = finite_number(gamma, 0, "cb_focal's gamma")
+        finite_number(beta, "cb_focal's beta")
+        self.gamma = finite_number(gamma, "cb_focal's gamma")
         self.register_buffer("weights", effective_number_weights(task.counts, beta), persistent=False)
 
     def build_head(self, feature_dim: int) -> nn.Linear:

@@ -60,7 +60,7 @@ class CEDRW(Representation):
 
     def __init__(self, task: Task, beta: float = 0.9999, deferred: float = 0.8) -> None:
         super().__init__(task)
-        finite_number(beta, 0, "ce_drw's beta")
+        finite_number(beta, "ce_drw's beta")
         check_fraction(deferred)
         self.deferred = deferred
         self.register_buffer("weights", effective_number_weights(task.counts, beta), persistent=False)

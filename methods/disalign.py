@@ -104,7 +104,7 @@ class DisAlign(Classifier):
 
     def __init__(self, task: Task, rho: float = 1.2, recipe: dict[str, Any] | None = None) -> None:
         super().__init__(task)
-        self.weights = generalised_weights(task.counts, finite_number(rho, 0, "disalign's rho"))
+        self.weights = generalised_weights(task.counts, finite_number(rho, "disalign's rho"))
         self.recipe = HeadRecipe.of(recipe)
 
     def fit(self, stage: TrainedRepresentation) -> FittedClassifier:

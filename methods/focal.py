@@ -63,7 +63,7 @@ class Focal(Representation):
 
     def __init__(self, task: Task, gamma: float = 2.0) -> None:
         super().__init__(task)
-        self.gamma = finite_number(gamma, 0, "focal's gamma")
+        self.gamma = finite_number(gamma, "focal's gamma")
 
     def criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The focal loss of logits (B, C) for labels (B,)."""

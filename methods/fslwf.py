@@ -51,7 +51,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lt_bench.arguments import is_whole
+from lt_bench.arguments import finite_number, is_whole
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.shots import GROUPS
 from lt_bench.method import Classifier, Features, FittedClassifier, Representation, TrainedRepresentation
@@ -405,8 +405,7 @@ class FSLwFGenerator(Classifier):
         if not 0 < momentum < 1:
             raise LTBenchError(f"fslwf_generator: momentum is between 0 and 1, got {momentum!r}")
         for name, number in {"lr": lr, "weight_decay": weight_decay, "gamma": gamma}.items():
-            if not isinstance(number, (int, float)) or not 0 <= number < math.inf:
-                raise LTBenchError(f"fslwf_generator: {name} is a number from 0, got {number!r}")
+            finite_number(number, f"fslwf_generator's {name}")
         self.base, self.novel = split_classes(task, novel_groups)
         self.shape = episode_shape(task.counts[self.base], exemplars, fake_novel, novel_queries, base_queries)
         self.episodes, self.episodes_per_step, self.epochs = episodes, episodes_per_step, epochs

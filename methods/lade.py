@@ -99,8 +99,8 @@ class LADE(Representation):
         class_weights: str = "source",
     ) -> None:
         super().__init__(task)
-        self.remine_lambda = finite_number(remine_lambda, 0, "lade's remine_lambda")
-        self.estim_loss_weight = finite_number(estim_loss_weight, 0, "lade's estim_loss_weight")
+        self.remine_lambda = finite_number(remine_lambda, "lade's remine_lambda")
+        self.estim_loss_weight = finite_number(estim_loss_weight, "lade's estim_loss_weight")
         if class_weights not in CLASS_WEIGHTS:
             raise LTBenchError(
                 f"lade's class_weights is one of {', '.join(CLASS_WEIGHTS)}, got {class_weights!r}"

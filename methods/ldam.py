@@ -57,9 +57,9 @@ class LDAM(Representation):
         deferred: float | None = 0.8,
     ) -> None:
         super().__init__(task)
-        self.scale = finite_number(scale, 0, "ldam's scale")
-        finite_number(beta, 0, "ldam's beta")
-        margins = label_aware_margins(task.counts, finite_number(max_margin, 0, "ldam's max_margin"))
+        self.scale = finite_number(scale, "ldam's scale")
+        finite_number(beta, "ldam's beta")
+        margins = label_aware_margins(task.counts, finite_number(max_margin, "ldam's max_margin"))
         self.deferred = 1.0 if deferred is None else deferred
         check_fraction(self.deferred)
         self.register_buffer("margins", margins, persistent=False)

@@ -189,8 +189,8 @@ class LFME(Representation):
     ) -> None:
         super().__init__(task)
         self.sampler = {"type": "class_aware", "per_visit": 4}
-        self.temperature = finite_number(temperature, 0, "lfme's temperature")
-        self.low = finite_number(low, 0, "lfme's low")
+        self.temperature = finite_number(temperature, "lfme's temperature")
+        self.low = finite_number(low, "lfme's low")
         if not self.temperature or self.low >= 1:
             raise LTBenchError(
                 f"lfme's temperature is above 0 and low below 1, got {temperature!r} and {low!r}; "

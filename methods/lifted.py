@@ -68,8 +68,8 @@ class Lifted(Representation):
 
     def __init__(self, task: Task, weight: float = 0.1, margin: float = 5.0) -> None:
         super().__init__(task)
-        self.weight = finite_number(weight, 0, "lifted's weight")
-        self.margin = finite_number(margin, 0, "lifted's margin")
+        self.weight = finite_number(weight, "lifted's weight")
+        self.margin = finite_number(margin, "lifted's margin")
 
     def forward(self, model: StageOneModel, batch: Batch) -> Tensor:
         """Cross-entropy and the weighted lifted structure loss of a batch, a scalar."""

@@ -71,7 +71,7 @@ class LogitAdjustment(Representation):
 
     def __init__(self, task: Task, tau: float = 1.0) -> None:
         super().__init__(task)
-        self.tau = finite_number(tau, 0, "logit_adjustment's tau")
+        self.tau = finite_number(tau, "logit_adjustment's tau")
         self.register_buffer("log_prior", log_prior(task.counts), persistent=False)
 
     def criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ class LogitAdjusted(Prediction):
         self.log_prior = log_prior(task.counts)
         if isinstance(tau, str) and tau != "val":
             raise LTBenchError(f"logit_adjusted's tau is a number from 0 or 'val', got {tau!r}")
-        self.tau = None if isinstance(tau, str) else finite_number(tau, 0, "logit_adjusted's tau")
+        self.tau = None if isinstance(tau, str) else finite_number(tau, "logit_adjusted's tau")
 
     def check(self, *, splits: Collection[str], epochs: int) -> None:
         """τ is chosen on a split that must be there."""

@@ -147,8 +147,8 @@ class MiSLAS(Classifier):
         recipe: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(task)
-        head = finite_number(smooth_head, 0, "mislas's smooth_head")
-        tail = finite_number(smooth_tail, 0, "mislas's smooth_tail")
+        head = finite_number(smooth_head, "mislas's smooth_head")
+        tail = finite_number(smooth_tail, "mislas's smooth_tail")
         if not tail <= head <= 1:
             raise LTBenchError(
                 "mislas smooths frequent classes more: 0 <= smooth_tail <= smooth_head <= 1 is expected, got "
@@ -157,7 +157,7 @@ class MiSLAS(Classifier):
         if shape not in SHAPES:
             raise LTBenchError(f"mislas's shape is one of {', '.join(SHAPES)}; got {shape!r}")
         self.factors = smoothing_factors(task.counts, head, tail, shape)
-        self.head_lr_factor = finite_number(head_lr_factor, 0, "mislas's head_lr_factor")
+        self.head_lr_factor = finite_number(head_lr_factor, "mislas's head_lr_factor")
         self.shift_bn = shift_bn
         self.sampler = dict(sampler or {"type": "class_aware", "per_visit": 4})
         self.recipe = HeadRecipe.of(recipe, lr=0.1, batch_size=128, weight_decay=2e-4)

@@ -51,7 +51,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lt_bench.arguments import is_whole
+from lt_bench.arguments import finite_number, is_whole
 from lt_bench.data.batch import Batch
 from lt_bench.errors import LTBenchError
 from lt_bench.method import Classifier, FittedClassifier, ImageEpochs, TrainedRepresentation
@@ -347,8 +347,7 @@ class OLTR(Classifier):
             "weight_decay": weight_decay,
             "centroid_weight": centroid_weight,
         }.items():
-            if not isinstance(rate, (int, float)) or not 0 <= rate < math.inf:
-                raise LTBenchError(f"oltr: {name} is a number from 0, got {rate!r}")
+            finite_number(rate, f"oltr's {name}")
         self.hidden, self.epochs, self.batch_size = hidden, epochs, batch_size
         self.backbone_lr, self.head_lr, self.memory_lr = backbone_lr, head_lr, memory_lr
         self.step = step if step is not None else max(1, epochs // 3)

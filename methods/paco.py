@@ -146,10 +146,10 @@ class PaCo(Representation):
         out: int = 64,
     ) -> None:
         super().__init__(task)
-        self.alpha = finite_number(alpha, 0, "paco's alpha")
-        self.beta = finite_number(beta, 0, "paco's beta")
-        self.temperature = finite_number(temperature, 0, "paco's temperature")
-        self.momentum = finite_number(momentum, 0, "paco's momentum")
+        self.alpha = finite_number(alpha, "paco's alpha")
+        self.beta = finite_number(beta, "paco's beta")
+        self.temperature = finite_number(temperature, "paco's temperature")
+        self.momentum = finite_number(momentum, "paco's momentum")
         if not self.beta or not self.temperature:
             raise LTBenchError(
                 f"paco's beta and temperature are above 0, got {beta!r} and {temperature!r}; "

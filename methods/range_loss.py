@@ -140,9 +140,9 @@ class RangeLoss(Representation):
             raise LTBenchError(f"range_loss's k is a whole number from 1, got {k!r}")
         if reduction not in REDUCTIONS:
             raise LTBenchError(f"range_loss's reduction is 'mean' or 'sum', got {reduction!r}")
-        self.alpha = finite_number(alpha, 0, "range_loss's alpha")
-        self.beta = finite_number(beta, 0, "range_loss's beta")
-        self.margin = finite_number(margin, 0, "range_loss's margin")
+        self.alpha = finite_number(alpha, "range_loss's alpha")
+        self.beta = finite_number(beta, "range_loss's beta")
+        self.margin = finite_number(margin, "range_loss's margin")
         self.k, self.normalise, self.reduction = k, normalise, reduction
 
     def ranges(self, features: Tensor, labels: Tensor) -> Tensor:

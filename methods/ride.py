@@ -178,20 +178,20 @@ class RIDE(Representation):
             raise LTBenchError(f"ride's individual is one of {', '.join(INDIVIDUAL)}; got {individual!r}")
         if not is_whole(experts, 2):
             raise LTBenchError(f"ride's experts is a whole number from 2, got {experts!r}")
-        if finite_number(base_diversity_temperature, 0, "ride's base_diversity_temperature") == 0:
+        if finite_number(base_diversity_temperature, "ride's base_diversity_temperature") == 0:
             raise LTBenchError("ride's base_diversity_temperature is above 0, got 0")
         check_fraction(reweight_after)
         self.num_experts = experts
         self.individual = individual
-        self.scale = finite_number(scale, 0, "ride's scale")
-        self.diversity_factor = finite_number(diversity_factor, 0, "ride's diversity_factor")
+        self.scale = finite_number(scale, "ride's scale")
+        self.diversity_factor = finite_number(diversity_factor, "ride's diversity_factor")
         self.reweight_after = reweight_after
         self.reweighted = False
         counts = task.counts
         derived = {
             "class_weights": effective_number_weights(counts, beta),
             "offsets": self.scale
-            * label_aware_margins(counts, finite_number(max_margin, 0, "ride's max_margin")),
+            * label_aware_margins(counts, finite_number(max_margin, "ride's max_margin")),
             "class_temperatures": diversity_temperatures(counts, base_diversity_temperature, reweight_factor),
             "base_temperatures": torch.full((len(counts),), float(base_diversity_temperature)),
         }
@@ -358,7 +358,7 @@ class RIDERouting(Classifier):
         for name, value in (("top_choices", top_choices), ("hidden", hidden)):
             if not is_whole(value, 1):
                 raise LTBenchError(f"ride_routing's {name} is a whole number from 1, got {value!r}")
-        self.pos_weight = finite_number(pos_weight, 0, "ride_routing's pos_weight")
+        self.pos_weight = finite_number(pos_weight, "ride_routing's pos_weight")
         self.top_choices, self.hidden = top_choices, hidden
         self.sampler = dict(sampler or {"type": "class_aware", "per_visit": 1})
         self.recipe = HeadRecipe.of(recipe, **self.recipe_defaults)

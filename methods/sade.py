@@ -144,9 +144,9 @@ class SADE(Representation):
         if kind not in KINDS:
             raise LTBenchError(f"sade's kind is one of {', '.join(KINDS)}; got {kind!r}")
         self.kind = kind
-        self.scale = finite_number(scale, 0, "sade's scale")
+        self.scale = finite_number(scale, "sade's scale")
         self.register_buffer(
-            "offsets", expert_offsets(task.counts, finite_number(tau, 0, "sade's tau")), persistent=False
+            "offsets", expert_offsets(task.counts, finite_number(tau, "sade's tau")), persistent=False
         )
 
     def build_head(self, feature_dim: int) -> nn.Module:
@@ -281,8 +281,8 @@ class SADEAggregated(Classifier):
                 raise LTBenchError(f"sade_aggregated's {name} is a whole number from 1, got {value!r}")
         self.test_distribution = test_distribution
         self.epochs, self.batch_size = epochs, batch_size
-        self.lr = finite_number(lr, 0, "sade_aggregated's lr")
-        self.stop = finite_number(stop, 0, "sade_aggregated's stop")
+        self.lr = finite_number(lr, "sade_aggregated's lr")
+        self.stop = finite_number(stop, "sade_aggregated's stop")
 
     def check_head(self, head: nn.Module) -> None:
         """There must be experts to weigh."""

@@ -80,7 +80,7 @@ class TauNorm(Classifier):
             raise LTBenchError(f"method.classifier.select_on is 'val' or 'test', got {select_on!r}")
         if not is_whole(taus, 2):
             raise LTBenchError(f"tau_norm's taus is how many candidates from 0 to 2, 2 or more; got {taus!r}")
-        self.tau = None if tau is None else finite_number(tau, 0, "tau_norm's tau")
+        self.tau = None if tau is None else finite_number(tau, "tau_norm's tau")
         if self.tau is not None and self.tau > 2:
             raise LTBenchError(f"tau_norm's tau is from 0 (weights as they are) to 2, got {tau!r}")
         self.select_on = select_on if tau is None else "none"

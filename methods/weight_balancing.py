@@ -121,7 +121,7 @@ class WeightBalancing(Classifier):
         recipe: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(task)
-        self.threshold = finite_number(threshold, 0, "weight_balancing's threshold")
+        self.threshold = finite_number(threshold, "weight_balancing's threshold")
         if self.threshold > 1:
             raise LTBenchError(
                 f"weight_balancing's threshold is from 0 (least norm) to 1 (largest norm), got {threshold!r}"

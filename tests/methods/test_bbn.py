@@ -165,6 +165,6 @@ def test_runs_end_to_end_and_back_tracks(short: Callable, launch: Callable) -> N
     (_, record), *_ = launch(short("bbn", **options)).records
     assert record.label == "BBN" and not record.method["notes"]
     # Snapshots are of every image's own feature, from a pass of their own.
-    strong = {"type": "breadcrumb", "variant": "strong"}
+    strong = {"type": "breadcrumb", "variant": "strong", "n_b": 40}
     (_, record), *_ = launch(short("bbn", **options, **{"method.classifier": strong}), folder="there").records
-    assert record.method["notes"]["epochs"] == 2
+    assert record.method["notes"]["epochs"] == 2 and record.method["notes"]["epochs_on_trails"] == 1
