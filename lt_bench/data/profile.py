@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lt_bench.arguments import is_whole
 from lt_bench.errors import LTBenchError
 
 # More than any class has.
@@ -36,17 +35,16 @@ def exponential_counts(largest: int, imbalance_factor: float, num_classes: int) 
         LTBenchError: no image in the head, IF below 1, fewer than two classes, or a tail class left without
             an image.
     """
-    if not is_whole(largest, 1) or largest > _MOST_IMAGES:
+    if not 1 <= largest <= _MOST_IMAGES:
         raise LTBenchError(f"largest is a whole number from 1 to {_MOST_IMAGES}, got {str(largest)[:40]}")
     if not 1 <= imbalance_factor < float("inf"):
         raise LTBenchError(f"imbalance_factor must be 1 or more, got {imbalance_factor}")
     if num_classes < 2:
         raise LTBenchError(f"a long-tailed profile needs 2 classes or more, got {num_classes}")
-    # Before the powers: of a whole number of hundreds of digits there is none.
-    fits = imbalance_factor <= largest
-    exponents = [-j / (num_classes - 1) for j in range(num_classes if fits else 0)]
-    counts = [int(largest * imbalance_factor**exponent) for exponent in exponents]
-    if not counts or counts[-1] < 1:
+    counts = [0]
+    if imbalance_factor <= largest:  # of a much larger one no power can be taken
+        counts = [int(largest * imbalance_factor ** (-j / (num_classes - 1))) for j in range(num_classes)]
+    if counts[-1] < 1:
         raise LTBenchError(
             f"imbalance_factor {str(imbalance_factor)[:40]} leaves class {num_classes - 1} no training "
             f"sample ({largest} images in class 0); use {largest} or less"
