@@ -316,7 +316,7 @@ def test_two_processes(short: Callable, launch: Callable, tmp_path: Path) -> Non
     """Two ranks on gloo: every sample is captured once, and one record is written."""
     if not torch.distributed.is_available():
         pytest.skip("this torch has no distributed package")
-    options = {**SHORT, "stage1.epochs": 2, "stage1.batch_size": 32}
+    options = {**SHORT, "stage1.epochs": 3, "stage1.batch_size": 32}
     words = [
         *("run", "digits_lt/breadcrumb_strong", "digits_lt/crt", "--launcher", "pytorch"),
         *("--work-dir", str(tmp_path / "two" / "work"), "--records", str(tmp_path / "two" / "records")),
@@ -352,8 +352,8 @@ def test_two_processes(short: Callable, launch: Callable, tmp_path: Path) -> Non
     assert len(list(tmp_path.glob("two/records/digits_lt/*/seed_0.json"))) == 2
     # What two ranks trained, one device goes on with.
     (_, record), *_ = launch(
-        short("ncm", **{"stage1.epochs": 2, "stage1.batch_size": 32}), folder="two"
+        short("ncm", **{"stage1.epochs": 3, "stage1.batch_size": 32}), folder="two"
     ).records
     assert record.scores.overall > 0
-    features = shards(tmp_path / "two")["epoch_0002.safetensors"]["features"]
+    features = shards(tmp_path / "two")["epoch_0003.safetensors"]["features"]
     assert bool((features.abs().sum(1) > 0).all())
