@@ -67,7 +67,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> Path
     return Path(path)
 
 
-def sweep(folder: Path, name: str = "*") -> None:
+def remove_leftovers(folder: Path, name: str = "*") -> None:
     """Remove what a killed process left of :func:`replacing`; the caller is the only one to write them.
 
     Args:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lt_bench.data.classes import class_names, count_classes
+from lt_bench.data.classes import class_names, number_of_classes
 from lt_bench.data.dataset import LongTailData, refuse_untrained
 from lt_bench.data.drawn import drawn_data
 from lt_bench.data.images import check_labels
@@ -111,7 +111,7 @@ def _num_classes(sources: Sources, classes: list[str] | None) -> int:
         return len(sources.classes)
     splits = (sources.train, sources.val, sources.test)
     highest = (int(split.labels.max(initial=-1)) for split in splits if split is not None)
-    return count_classes(highest, len(sources.train.labels), sources.train.where)
+    return number_of_classes(highest, len(sources.train.labels), sources.train.where)
 
 
 def _largest_profile(available: NDArray[np.int64], imbalance_factor: float) -> int:

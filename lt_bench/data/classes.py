@@ -22,7 +22,7 @@ def class_names(names: Sequence[str] | None, num_classes: int, where: str) -> tu
     return tuple(names)
 
 
-def count_classes(highest_labels: Iterable[int], train_size: int, where: str) -> int:
+def number_of_classes(highest_labels: Iterable[int], train_size: int, where: str) -> int:
     """C of a set that does not say: the highest label of any split plus one.
 
     Raises:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from lt_bench.data.classes import class_names, count_classes
+from lt_bench.data.classes import class_names, number_of_classes
 from lt_bench.data.dataset import LongTailData
 from lt_bench.data.decoding import decode_faults
 from lt_bench.data.images import ImageFiles
@@ -163,7 +163,7 @@ def listed_data(
         num_classes = len(names)
     elif num_classes is None:
         highest = (int(split.labels.max()) for split in splits.values() if len(split))
-        num_classes = count_classes(highest, len(splits["train"]), name)
+        num_classes = number_of_classes(highest, len(splits["train"]), name)
     evaluation = "no validation or test image is left out: one that cannot be decoded stops the run"
     decoding: dict[str, Any] = {"setting": undecodable, "evaluation": evaluation}
     if undecodable == "skip":

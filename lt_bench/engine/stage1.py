@@ -46,7 +46,7 @@ from lt_bench.engine.runner import StageOneRunner
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.environment import describe_environment
 from lt_bench.evaluation.metric import ShotMetric
-from lt_bench.files import sweep, write_atomically
+from lt_bench.files import remove_leftovers, write_atomically
 from lt_bench.method import FollowingClassifier, Representation, TrailFollower
 from lt_bench.models.global_batch_norm import with_global_batch_norm
 from lt_bench.models.stage_one import Numerics, StageOneModel, build_backbone
@@ -268,8 +268,8 @@ def train(
             markup=False,
         )
     if get_rank() == 0:
-        sweep(stage.folder)
-        sweep(stage.folder / "snapshots")
+        remove_leftovers(stage.folder)
+        remove_leftovers(stage.folder / "snapshots")
         if checkpoint is None:
             _clear(stage.folder)
     barrier()

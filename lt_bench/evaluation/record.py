@@ -27,7 +27,7 @@ import torch
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.record_schema import NAME, SCHEMA_VERSION, first_fault
 from lt_bench.evaluation.report import Scores, regroup
-from lt_bench.files import sweep, write_atomically
+from lt_bench.files import remove_leftovers, write_atomically
 
 
 def utc_now() -> str:
@@ -235,7 +235,7 @@ def write_record(record: RunRecord, folder: str | os.PathLike[str], *, replace: 
             "choose another name or folder, or ask for it to be replaced"
         )
     # Not the folder: other seeds' runs may be writing into it.
-    sweep(path.parent, path.name)
+    remove_leftovers(path.parent, path.name)
     return write_atomically(path, serialise(content))
 
 

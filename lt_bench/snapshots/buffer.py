@@ -14,7 +14,7 @@ from mmengine.dist import get_rank, get_world_size
 from torch import Tensor
 
 from lt_bench.errors import LTBenchError
-from lt_bench.snapshots.snapshot import Snapshot, class_order, count_classes, make_snapshot
+from lt_bench.snapshots.snapshot import Snapshot, class_order, make_snapshot, training_counts
 
 _NEVER = -1
 
@@ -45,7 +45,7 @@ class SnapshotBuffer:
         dtype: torch.dtype,
         device: torch.device | str,
     ) -> None:
-        self.counts = count_classes(labels, num_classes)
+        self.counts = training_counts(labels, num_classes)
         order = class_order(labels.detach().to("cpu"))
         position = torch.empty_like(order)
         position[order] = torch.arange(order.numel())

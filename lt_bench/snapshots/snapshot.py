@@ -110,7 +110,7 @@ def class_moments(features: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     return mean, std
 
 
-def count_classes(labels: Tensor, num_classes: int) -> Tensor:
+def training_counts(labels: Tensor, num_classes: int) -> Tensor:
     """The n_j.
 
     Args:

@@ -20,7 +20,7 @@ from torch import Tensor
 from lt_bench.arguments import is_whole
 from lt_bench.errors import LTBenchError
 from lt_bench.files import replacing
-from lt_bench.snapshots.snapshot import Snapshot, count_classes, labels_digest
+from lt_bench.snapshots.snapshot import Snapshot, labels_digest, training_counts
 
 _FORMAT = "lt-bench snapshot 1"
 _SHARD = re.compile(r"epoch_(\d{4,})\.safetensors")
@@ -60,7 +60,7 @@ class SnapshotStore:
         self.folder = Path(folder)
         self.identity = identity
         self.keep = keep
-        self.counts = count_classes(labels, num_classes)
+        self.counts = training_counts(labels, num_classes)
         self._labels = labels_digest(labels)
 
     def path(self, epoch: int) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lt_bench.data.classes import class_names, count_classes
+from lt_bench.data.classes import class_names, number_of_classes
 from lt_bench.errors import LTBenchError
 
 
@@ -16,7 +16,7 @@ def test_names_are_the_indices_where_there_are_none() -> None:
 
 
 def test_counts_from_the_highest_label() -> None:
-    assert count_classes([2, 4, -1], 5, "it") == 5
-    assert count_classes([], 0, "it") == 0
+    assert number_of_classes([2, 4, -1], 5, "it") == 5
+    assert number_of_classes([], 0, "it") == 0
     with pytest.raises(LTBenchError, match="highest label of it is 999999999999, but there are"):
-        count_classes([999_999_999_999], 5, "it")
+        number_of_classes([999_999_999_999], 5, "it")

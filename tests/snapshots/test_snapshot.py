@@ -14,9 +14,9 @@ from lt_bench.snapshots import snapshot as module
 from lt_bench.snapshots.snapshot import (
     class_moments,
     class_order,
-    count_classes,
     labels_digest,
     make_snapshot,
+    training_counts,
 )
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -119,7 +119,7 @@ def test_a_wrong_number_of_rows_is_refused() -> None:
 )
 def test_bad_labels_are_refused(labels, sentence) -> None:
     with pytest.raises(LTBenchError, match=sentence):
-        count_classes(torch.tensor(labels, dtype=torch.int64), 3)
+        training_counts(torch.tensor(labels, dtype=torch.int64), 3)
 
 
 def test_class_order_is_stable() -> None:
