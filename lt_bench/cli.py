@@ -231,28 +231,7 @@ def _parser() -> argparse.ArgumentParser:
     rehearse = commands.add_parser(
         "rehearse", help="memory, disk and time of the pipeline at a real dataset's size, on generated data"
     )
-    rehearse.add_argument(
-        "name",
-        metavar="NAME",
-        help="imagenet_lt, places_lt, inaturalist2018, or a file with one count a line",
-    )
-    rehearse.add_argument("--mode", choices=("features", "images"), default="features", help="(%(default)s)")
-    rehearse.add_argument(
-        "--configs", nargs="+", action=_Gather, default=REHEARSED, metavar="CONFIG", help="(%(default)s)"
-    )
-    rehearse.add_argument("--epochs", type=int, help="epochs (as many as fill the longest trail, and 3)")
-    rehearse.add_argument("--keep", type=_keep, default=0, help="snapshots on disk: a number or 'all' (0)")
-    rehearse.add_argument("--dtype", default="float16", help="of the snapshots (%(default)s)")
-    rehearse.add_argument("--dim", type=int, help="features: dimensions (those of the published backbone)")
-    rehearse.add_argument(
-        "--steps", type=int, help="features: train only a linear classifier for that many steps (whole ones)"
-    )
-    rehearse.add_argument("--image-size", type=int, help="images: pixels a side (8)")
-    rehearse.add_argument("--schedule", type=int, default=200, help="epochs to extrapolate to (%(default)s)")
-    rehearse.add_argument("--work-dir", type=Path, help="where it writes for a while (the system's folder)")
-    rehearse.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (%(default)s)")
-    rehearse.add_argument("--json", type=Path, metavar="FILE", help="write the report there, too")
-    rehearse.set_defaults(command=_rehearse)
+    _add_rehearsals(rehearse)
 
     _add_data(commands.add_parser("data", help="check or prepare a copy of a dataset"))
 
@@ -286,6 +265,35 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         verb.add_argument("name", metavar="NAME", help="a dataset, e.g. imagenet_lt")
         verb.add_argument("--root", type=Path, help="folder of the images")
         verb.add_argument("--lists", type=Path, help="folder of the list files (the root)")
+
+
+def _add_rehearsals(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(required=True, metavar="features|images")
+    features = verbs.add_parser("features", help="generated features, to all that follows the network")
+    features.add_argument("--dim", type=int, help="dimensions (those of the published backbone)")
+    features.add_argument(
+        "--steps", type=int, help="train only a linear classifier for that many steps (whole ones)"
+    )
+    features.set_defaults(command=_rehearse_features)
+    images = verbs.add_parser("images", help="generated images, to whole runs of a small network")
+    images.add_argument("--image-size", type=int, default=8, help="pixels a side (%(default)s)")
+    images.set_defaults(command=_rehearse_images)
+    for verb in (features, images):
+        verb.add_argument(
+            "name",
+            metavar="NAME",
+            help="imagenet_lt, places_lt, inaturalist2018, or a file with one count a line",
+        )
+        verb.add_argument(
+            "--configs", nargs="+", action=_Gather, default=REHEARSED, metavar="CONFIG", help="(%(default)s)"
+        )
+        verb.add_argument("--epochs", type=int, help="epochs (as many as fill the longest trail, and 3)")
+        verb.add_argument("--keep", type=_keep, default=0, help="snapshots on disk: a number or 'all' (0)")
+        verb.add_argument("--dtype", default="float16", help="of the snapshots (%(default)s)")
+        verb.add_argument("--schedule", type=int, default=200, help="epochs to extrapolate to (%(default)s)")
+        verb.add_argument("--work-dir", type=Path, help="where it writes for a while (the system's folder)")
+        verb.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (%(default)s)")
+        verb.add_argument("--json", type=Path, metavar="FILE", help="write the report there, too")
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -478,42 +486,54 @@ def _figure(arguments: argparse.Namespace) -> None:
     print("\n".join([*said, *map(str, paths)]))
 
 
-def _rehearse(arguments: argparse.Namespace) -> None:
+def _rehearse_features(arguments: argparse.Namespace) -> None:
     choose_device(arguments.device)
     from rich.progress import track
 
     from lt_bench import rehearsal
     from lt_bench.config import load_experiment
     from lt_bench.data.class_counts import class_counts
-    from lt_bench.files import write_atomically
 
+    console = _console()
+    asked = rehearsal.FeatureRehearsal(
+        dim=arguments.dim, steps=arguments.steps, **_asked_of_rehearsals(arguments)
+    )
+    report = rehearsal.rehearse_features(
+        class_counts(arguments.name),
+        asked,
+        [load_experiment(name) for name in arguments.configs],
+        lambda epochs: iter(track(epochs, "epochs", console=console, transient=True)),
+    )
+    _tell_rehearsal(report, arguments.json, console)
+
+
+def _rehearse_images(arguments: argparse.Namespace) -> None:
+    choose_device(arguments.device)
+    from lt_bench import rehearsal
+    from lt_bench.data.class_counts import class_counts
+
+    console = _console()
+    asked = rehearsal.ImageRehearsal(image_size=arguments.image_size, **_asked_of_rehearsals(arguments))
     counts = class_counts(arguments.name)
+    report = rehearsal.rehearse_images(counts, arguments.name, asked, arguments.configs, console)
+    _tell_rehearsal(report, arguments.json, console)
+
+
+def _asked_of_rehearsals(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What both kinds are asked for; the folder that they write to is there then."""
     if arguments.work_dir is not None:
         arguments.work_dir.mkdir(parents=True, exist_ok=True)
-    console = _console()
-    shared = {name: getattr(arguments, name) for name in ("epochs", "keep", "dtype", "schedule", "work_dir")}
-    own = {
-        mode: {name: value for name in names if (value := getattr(arguments, name)) is not None}
-        for mode, names in (("features", ("dim", "steps")), ("images", ("image_size",)))
-    }
-    asked_of = own.pop(arguments.mode)
-    for mode, given in own.items():
-        for name in given:
-            raise LTBenchError(f"--{name.replace('_', '-')} is for --mode {mode}; leave it out")
-    if arguments.mode == "images":
-        asked = rehearsal.ImageRehearsal(**shared, **asked_of)
-        report = rehearsal.rehearse_images(counts, arguments.name, asked, arguments.configs, console)
-    else:
-        report = rehearsal.rehearse_features(
-            counts,
-            rehearsal.FeatureRehearsal(**shared, **asked_of),
-            [load_experiment(name) for name in arguments.configs],
-            lambda epochs: iter(track(epochs, "epochs", console=console, transient=True)),
-        )
+    return {name: getattr(arguments, name) for name in ("epochs", "keep", "dtype", "schedule", "work_dir")}
+
+
+def _tell_rehearsal(report: Any, file: Path | None, console: Any) -> None:
+    from lt_bench import rehearsal
+    from lt_bench.files import write_atomically
+
     for table in rehearsal.tables(report):
         console.print(table)
-    if arguments.json is not None:
-        write_atomically(arguments.json, json.dumps(report.as_dict(), indent=2) + "\n")
+    if file is not None:
+        write_atomically(file, json.dumps(report.as_dict(), indent=2) + "\n")
     if report.failed:
         raise LTBenchError(
             f"{len(report.failed)} of {len(report.checks)} checks do not hold, the first: "

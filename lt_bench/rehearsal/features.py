@@ -226,7 +226,7 @@ def rehearse_features(
     }
     report = Report(
         facts={
-            "mode": "features",
+            "rehearsed": "features",
             "dataset": counts.name,
             "counts": counts.source,
             "classes C": classes,
@@ -466,7 +466,7 @@ def _extrapolate(
         epoch = step * -(-features // settings.batch_size)
         found["a classifier's epoch on A^e, s"] = f"{epoch:,.1f}"
         found[f"a classifier on trails in {to} epochs, s"] = f"{epoch * to:,.1f}"
-    found["not rehearsed"] = "the network: its forward, backward and input; see the images mode"
+    found["not rehearsed"] = "the network: its forward, backward and input; see a rehearsal of images"
     return found
 
 
