@@ -125,7 +125,7 @@ def rehearse_images(
     stage_seconds = sum(part.seconds for part in report.parts if part.name.startswith("stage 1"))
     report.extrapolated = {
         f"stage 1 of {settings.schedule} epochs, s": f"{stage_seconds / epochs * settings.schedule:,.1f}",
-        "not rehearsed": "the own images and network of the dataset; a rehearsal of features has its dimension",
+        "not rehearsed": "the dataset's own images, network and dimension; see a rehearsal of features",
     }
     return report
 
