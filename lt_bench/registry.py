@@ -7,6 +7,7 @@ middle of a run.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import inspect
 from collections.abc import Callable
@@ -44,6 +45,14 @@ class NamedRegistry(Registry):
                 raise LTBenchError(
                     f"{module!r} cannot be registered as a {self.name}: expected a subclass of {where}.{what}"
                 )
+            known = {name for parent in module.__bases__ for name in dir(parent)}
+            for name in (name for name in vars(module) if not name.startswith("_") and name not in known):
+                near = difflib.get_close_matches(name, known, 1, 0.85)
+                if near and callable(getattr(module, name)):
+                    raise LTBenchError(
+                        f"{module!r} cannot be registered as a {self.name}: did you mean {near[0]!r} by "
+                        f"{name!r}? If not, give it another name"
+                    )
             if inspect.isabstract(module):
                 lacking = ", ".join(sorted(getattr(module, "__abstractmethods__", ())))
                 raise LTBenchError(f"{module!r} cannot be registered as a {self.name}: it lacks {lacking}")

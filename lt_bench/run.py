@@ -379,7 +379,7 @@ def _snapshot_settings(group: list[Job], needing: list[Job]) -> dict[str, Any]:
     """
     for job in needing[1:]:
         for key, other in _snapshots_asked(job).items():
-            wanted = _snapshots_asked(needing[0])[key]
+            wanted = _snapshots_asked(needing[0]).get(key)
             if other != wanted:
                 raise LTBenchError(
                     f"{needing[0].experiment.name} and {job.experiment.name} share a stage 1, but ask for "

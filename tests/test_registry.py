@@ -26,6 +26,9 @@ def test_a_class_that_lacks_a_part_is_refused_where_it_is_written() -> None:
         misspelt = type("Misspelt", (base,), {"fitt": None, "plan": None})
         with pytest.raises(LTBenchError, match=f"registered as a method: it lacks .*{lacking}"):
             METHODS.register_module("misspelt", module=misspelt)
+    other = type("Other", (Representation,), {"criterian": lambda self, logits, labels: logits.sum()})
+    with pytest.raises(LTBenchError, match="did you mean 'criterion' by 'criterian'"):
+        METHODS.register_module("misspelt", module=other)
     assert "misspelt" not in METHODS.names()
 
 
@@ -46,6 +49,10 @@ def test_near_names_are_offered() -> None:
         METHODS.get("bread_crumbs")
     with pytest.raises(LTBenchError, match="did you mean 'variance'"):
         ALIGNMENTS.get("varience")
+    assert near_names("x", []) == "known: none"
+    assert near_names("crtt", ["crt", "lws"]) == "did you mean 'crt'? known: crt, lws"
+    many = [f"name{i}" for i in range(100)]
+    assert near_names("zzz", many).endswith(", ...") and "known" not in near_names("name1", many)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "lt_bench", 5])
@@ -53,10 +60,6 @@ def test_what_is_no_name_is_unknown(name: object) -> None:
     for registry in (METHODS, DATASETS):
         with pytest.raises(LTBenchError, match=f"unknown {registry.name} {name!r}: "):
             registry.get(name)
-    assert near_names("x", []) == "known: none"
-    assert near_names("crtt", ["crt", "lws"]) == "did you mean 'crt'? known: crt, lws"
-    many = [f"name{i}" for i in range(100)]
-    assert near_names("zzz", many).endswith(", ...") and "known" not in near_names("name1", many)
 
 
 def test_build_says_what_does_not_fit() -> None:

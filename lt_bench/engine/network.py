@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from mmengine.dist import get_world_size
 from torch import Tensor
 
 from lt_bench.data.dataset import LongTailData
@@ -17,18 +18,25 @@ from lt_bench.task import Task
 
 
 def ends_in_one_image(config: dict[str, Any], task: Task, data: LongTailData) -> bool:
-    """Whether stage 1 of a resolved config trains on batches of one image, seen in one view."""
+    """Whether batch norm sees batches of one image, in one view, in stage 1 of a resolved config."""
     settings = config["stage1"]
-    sampler = build_sampler(
-        dict(build_representation(config, task).sampler),
-        data.train.labels,
-        num_classes=data.num_classes,
-        batch_size=settings["batch_size"],
-        seed=0,
-        epochs=settings["epochs"],
-    )
+    # Otherwise its statistics are those of all processes.
+    world = get_world_size() if settings["numerics"].get("batch_norm") == "rank" else 1
+    samplers = [
+        build_sampler(
+            dict(build_representation(config, task).sampler),
+            data.train.labels,
+            num_classes=data.num_classes,
+            batch_size=settings["batch_size"],
+            seed=0,
+            epochs=settings["epochs"],
+            rank=rank,
+            world=world,
+        )
+        for rank in range(world)
+    ]
     views = any(transform["type"] == "batch_views" for transform in config["train_transforms"])
-    return 1 in sampler.rank_sizes() and not views
+    return any(1 in sampler.rank_sizes() for sampler in samplers) and not views
 
 
 def check_network(config: dict[str, Any], data: LongTailData, *, single: bool) -> None:
@@ -79,5 +87,5 @@ def check_network(config: dict[str, Any], data: LongTailData, *, single: bool) -
                 batch = config["stage1"]["batch_size"]
                 raise LTBenchError(
                     f"{len(data.train)} training images in batches of {batch} end in one image, of which "
-                    f"{kind}'s batch norm has no variance; set another stage1.batch_size"
+                    f"{kind}'s batch norm (of a process) has no variance; set another stage1.batch_size"
                 ) from error

@@ -17,6 +17,7 @@ from typing import Any
 from mmengine.optim import OPTIMIZERS
 from mmengine.registry import PARAM_SCHEDULERS, Registry
 
+from lt_bench.errors import LTBenchError
 from lt_bench.registry import ALIGNMENTS, DATA_SAMPLERS, METHODS, MODELS, TRANSFORMS
 
 INSIDE = ("lt_bench", "methods", "torch", "torchvision", "mmengine", "mmpretrain", "mmcv")
@@ -32,10 +33,12 @@ def code_of_stage1(config: dict[str, Any]) -> dict[str, str]:
         Hex sha256 of the file of each such part, by the part's kind and name; empty where there is none.
     """
     representation, stage1 = config["method"]["representation"], config["stage1"]
+    method = METHODS.get(representation["type"])
     return {
         **code_of_method(representation),
-        **_code(DATA_SAMPLERS, METHODS.get(representation["type"]).sampler),
+        **_code(DATA_SAMPLERS, method.sampler),
         **_code(TRANSFORMS, config["train_transforms"]),
+        **(_code(TRANSFORMS, config["test_transforms"]) if method.learns_from_validation else {}),
         **_code(MODELS, config["model"]),
         **_code(OPTIMIZERS, stage1.get("optimizer")),
         **_code(PARAM_SCHEDULERS, stage1.get("schedule")),
@@ -61,14 +64,29 @@ def code_of_method(given: dict[str, Any]) -> dict[str, str]:
     }
 
 
+def code_of_transforms(given: Any) -> dict[str, str]:
+    """What of a list of transforms is code from outside."""
+    return _code(TRANSFORMS, given)
+
+
 def _code(registry: Registry, given: Any) -> dict[str, str]:
     found = {}
     for name in _types(given):
-        part = registry.module_dict.get(name) or (registry.parent and registry.parent.module_dict.get(name))
-        digest = _digest(part) if part is not None else None
+        digest = _digest(_part(registry, name))
         if digest is not None:
             found[f"{registry.name} {name}"] = digest
     return found
+
+
+def _part(registry: Registry, name: str) -> Any:
+    """What a name stands for; None where it is of another registry: a layer's in a backbone, say."""
+    part = registry.module_dict.get(name) or (registry.parent and registry.parent.module_dict.get(name))
+    if part is None and "." in name:  # scope.name or module.Class, which a registry takes, too
+        try:
+            part = registry.get(name)
+        except LTBenchError:
+            return None
+    return part
 
 
 def _types(given: Any) -> Iterator[str]:
@@ -84,7 +102,7 @@ def _types(given: Any) -> Iterator[str]:
 @cache
 def _digest(part: Any) -> str | None:
     """Of its file as it was when first asked for: while a run trains, the file may be edited."""
-    if str(getattr(part, "__module__", "")).partition(".")[0] in INSIDE:
+    if part is None or str(getattr(part, "__module__", "")).partition(".")[0] in INSIDE:
         return None
     try:
         file = inspect.getsourcefile(part)

@@ -38,7 +38,7 @@ from lt_bench.engine.clock import PeakMemory, StageClock
 from lt_bench.engine.data import evaluation_loader, training_loader
 from lt_bench.engine.loop import StageOneLoop
 from lt_bench.engine.operators import operator_profiler
-from lt_bench.engine.outside_code import code_of_method
+from lt_bench.engine.outside_code import code_of_method, code_of_transforms
 from lt_bench.engine.preemption import InProgress
 from lt_bench.engine.progress import ProgressHook
 from lt_bench.engine.provenance import Provenance
@@ -425,11 +425,13 @@ def taken_how(config: dict[str, Any], representation: Representation) -> dict[st
 
     Returns:
         ``capture`` (see :func:`capture_of`), ``dtype``, and ``transforms``: those that the images go through
-        where they are not what stage 1 trains on, else None.
+        where they are not what stage 1 trains on, else None; ``code`` where one of these is from outside.
     """
     capture = capture_of(config, representation)
     transforms = config["test_transforms"] if capture == "epoch_end" else None
     how = {"capture": capture, "dtype": config["snapshots"]["dtype"], "transforms": transforms}
+    if code := code_of_transforms(transforms):
+        how["code"] = code
     return dict(json.loads(json.dumps(how)))
 
 

@@ -60,6 +60,8 @@ class FrozenRepresentation(TrainedRepresentation):
         # Where the time goes, and what making each split's features took of it.
         self.parts = PartTimes(self.device)
         self.seconds: dict[str, float] = {}
+        # The splits whose features the classifier that is being fitted has asked for.
+        self.used: set[str] = set()
         self.cache = FeatureCache(self._making)
 
     def features(self, split: str) -> Features | None:
@@ -69,8 +71,10 @@ class FrozenRepresentation(TrainedRepresentation):
             with self.parts.part("features"):
                 self._features[split] = self.features_by(self.model, split)
             self.seconds[split] = self.parts.seconds()["features"] - before
-        elif split == "train":  # those of validation and test are counted for each who uses them
+        elif split == "train" and split not in self.used:
+            # Those of validation and test are counted for each who uses them.
             self.cache.spared += self.seconds[split]
+        self.used.add(split)
         return self._features[split]
 
     def _making(self) -> float:
@@ -278,6 +282,7 @@ def fit(classifier: Classifier, config: Mapping[str, Any], stage: FrozenRepresen
 
     A classifier that followed the training is taken from its checkpoint; otherwise it is fitted now.
     """
+    stage.used.clear()
     if isinstance(classifier, FollowingClassifier) and classifier.follows():
         state = stage.follower_state(follower_name(config))
         if state is not None:

@@ -59,7 +59,8 @@ class RunRecord:
             ``environment``); None for external predictions.
         scores: the scores on the test split, in percent.
         stage_seconds: seconds that each stage took; ``stage1`` without the classifiers that followed it, and
-            without a pass for snapshots of its own where the classifier learns from none.
+            without a pass for snapshots of its own where the classifier learns from none (with all that its
+            call made where it does).
         stage_parts: the same by parts (:mod:`lt_bench.timing`): the ``clock`` that measured them, ``stage1``
             (with ``followers``, all that followed; None where it was trained before parts were measured) and
             ``stage2`` (``classifier`` and ``evaluation`` of ``stage_seconds``); None for external predictions

@@ -13,6 +13,7 @@ import lt_bench.engine.stage2 as stage2_module
 from lt_bench.engine.feature_cache import FeatureCache
 from lt_bench.engine.stage2 import FrozenRepresentation
 from lt_bench.run import Settings, jobs_of
+from methods.ncm import NCM
 from tests.short import SHORT
 
 
@@ -178,3 +179,17 @@ def test_features_of_the_training_images_are_counted_for_each_who_uses_them(
     first, second = (record.stage_parts["stage2"] for _, record in outcome.records)
     assert first["shared"] == 0 < second["shared"]
     assert second["shared"] == pytest.approx(first["features"] - second["features"])
+
+
+def test_a_classifier_s_own_features_are_not_another_s(
+    short: Callable, launch: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = NCM.fit
+
+    def asking_twice(self, stage):
+        stage.features("train")
+        return original(self, stage)
+
+    monkeypatch.setattr(NCM, "fit", asking_twice)
+    ((_, record),) = launch(short("ncm")).records
+    assert record.stage_parts["stage2"]["shared"] == 0

@@ -124,6 +124,14 @@ def test_a_last_batch_of_one_image(tmp_path: Path, launch: Callable, images: int
         jobs(tmp_path, refused)
 
 
+def test_a_process_s_last_batch_of_one_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 35 images in batches of 32 two processes have two and one; only batch norm of their own minds."""
+    monkeypatch.setattr("lt_bench.engine.network.get_world_size", lambda: 2)
+    jobs(tmp_path, generated(35, 32))
+    with pytest.raises(LTBenchError, match="end in one image"):
+        jobs(tmp_path, generated(35, 32, **{"stage1.numerics.batch_norm": "rank"}))
+
+
 def test_a_last_batch_of_one_image_where_it_does_no_harm(tmp_path: Path, launch: Callable) -> None:
     sampled = {"method.representation": {"type": "plain", "sampler": {"type": "class_aware"}}}
     jobs(tmp_path, generated(33, 32, **sampled))

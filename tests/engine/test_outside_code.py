@@ -88,7 +88,16 @@ def own(tmp_path: Path) -> Iterator[Callable[..., Experiment]]:
     ("options", "kinds"),
     [
         ({"method.representation": {"_delete_": True, "type": "outside_loss"}}, ["method outside_loss"]),
+        (
+            {"method.representation": {"_delete_": True, "type": "parts_from_outside.Loss"}},
+            ["method parts_from_outside.Loss"],
+        ),
+        (
+            {"method.representation": {"_delete_": True, "type": "lt_bench.outside_loss"}},
+            ["method lt_bench.outside_loss"],
+        ),
         ({"model.backbone.type": "outside_net"}, ["model outside_net"]),
+        ({"model.backbone.type": "mmengine.outside_net"}, ["model mmengine.outside_net"]),
         ({"method.representation.sampler": {"type": "outside_order"}}, ["sampler outside_order"]),
         (
             {
@@ -115,6 +124,17 @@ def test_an_edited_part_is_another_stage_1(own: Callable, options: dict[str, Any
     first = identity(OWN)
     assert identity(OWN) == first
     assert (identity(OWN + "# edited\n") != first) == bool(kinds)
+
+
+def test_transforms_of_evaluation_count_where_stage_1_or_snapshots_are_made_through_them(
+    own: Callable, launch: Callable
+) -> None:
+    scaled = {"test_transforms": [SCALE]}
+    assert sorted(code_of_stage1(own(stem="lfme", **scaled).config)) == ["transform outside_scale"]
+    weak = {"method.representation.sampler": {"type": "square_root"}, **scaled}
+    launch(own(stem="breadcrumb_weak", **weak))
+    with pytest.raises(LTBenchError, match="took its snapshots with code"):
+        launch(own(OWN + "# edited\n", "breadcrumb_weak", **weak), force=True)
 
 
 def test_a_file_counts_as_it_was_when_it_was_first_looked_at(own: Callable, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from lt_bench.engine.loop import StageOneLoop
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.record import read_record
 from lt_bench.evaluation.report import Scores
+from lt_bench.leaderboard.terminal import stage1_times
 from lt_bench.snapshots.hook import SnapshotHook
 from lt_bench.snapshots.recorder import SnapshotRecorder
 from lt_bench.snapshots.store import SnapshotStore
@@ -354,6 +355,8 @@ def test_where_training_does_not_show_every_sample_snapshots_have_a_pass_of_thei
     assert "snapshots" in usual.stage_parts["stage1"] and "snapshots" not in kept.stage_parts["stage1"]
     passed = strong.stage_parts["stage1"]["snapshots"]
     assert strong.stage_seconds["stage1"] - kept.stage_seconds["stage1"] == pytest.approx(passed, abs=0.01)
+    shown = [next(iter(stage1_times(pair).values())).row_count for pair in ((kept, weak), (weak, kept))]
+    assert shown[0] == shown[1], "whichever config was named first"
 
 
 def test_a_pass_that_nobody_wants_is_not_made(
