@@ -11,7 +11,7 @@ may be summed in another order than that of one, and a result would hang on what
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -76,6 +76,10 @@ class HeadRecipe:
             if key not in known:
                 raise LTBenchError(f"unknown recipe key {key!r}: {near_names(key, known)}")
         return cls(**values)
+
+    def drawing(self, sampler: Mapping[str, Any]) -> dict[str, Any]:
+        """Its epochs of images that ``sampler`` draws, see :meth:`lt_bench.method.Classifier.drawing`."""
+        return {"sampler": sampler, "batch_size": self.batch_size, "epochs": self.epochs}
 
     def rate(self, epoch: int) -> float:
         """The learning rate of epoch ``epoch``, counted from 1."""

@@ -228,10 +228,8 @@ def jobs_of(
             for method in (build_representation(cfg, task), classifier, prediction):
                 method.check(splits=data.splits().keys(), epochs=int(cfg["stage1"]["epochs"]))
             classifier.check_head(head)
-            drawing = classifier.drawing()
-            if drawing is not None:
-                sampled = {"num_classes": data.num_classes, "seed": 0, **drawing}
-                build_sampler(dict(sampled.pop("sampler")), data.train.labels, **sampled)
+            if (drawing := classifier.drawing()) is not None:
+                _try_sampler(data, **drawing)
             record_path(settings.records, experiment.name, seed)
             identity = stage1_identity(cfg, data_of_stage1(cfg, data), seed)
             folder = settings.work_dir / "stage1" / identity
@@ -245,6 +243,11 @@ def jobs_of(
         if named[job.place] is not job:
             raise LTBenchError(f"config {name} with seed {seed} is named twice; name it once")
     return jobs
+
+
+def _try_sampler(data: LongTailData, sampler: Mapping[str, Any], **sizes: int) -> None:
+    """Have a second stage's sampler say, before stage 1 is trained, what it refuses."""
+    build_sampler(dict(sampler), data.train.labels, num_classes=data.num_classes, seed=0, **sizes)
 
 
 def _existing(job: Job, settings: Settings) -> tuple[Path, RunRecord] | None:

@@ -116,8 +116,6 @@ class DisAlign(Classifier):
             return F.cross_entropy(at_least_float32(logits), labels, weight=weights)
 
         trainer = HeadTrainer(head, self.recipe, stage.device, loss=loss)
-        data = stage.image_features(
-            {"type": "instance"}, batch_size=self.recipe.batch_size, epochs=self.recipe.epochs
-        )
+        data = stage.image_features(**self.recipe.drawing({"type": "instance"}))
         trainer.train(data)
         return FittedClassifier(trainer.head)

@@ -49,11 +49,7 @@ class LWS(Classifier):
 
     def drawing(self) -> dict[str, Any]:
         """Class-aware images, unless told otherwise."""
-        return {
-            "sampler": self.sampler,
-            "batch_size": self.recipe.batch_size,
-            "epochs": self.recipe.epochs,
-        }
+        return self.recipe.drawing(self.sampler)
 
     def fit(self, stage: TrainedRepresentation) -> FittedClassifier:
         """Train the scales."""

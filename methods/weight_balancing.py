@@ -157,8 +157,6 @@ class WeightBalancing(Classifier):
             loss=lambda logits, labels: self.loss(logits, labels, weights),
             after_step=lambda: project_rows(head.weight, radius),
         )
-        data = stage.image_features(
-            {"type": "instance"}, batch_size=self.recipe.batch_size, epochs=self.recipe.epochs
-        )
+        data = stage.image_features(**self.recipe.drawing({"type": "instance"}))
         trainer.train(data)
         return FittedClassifier(trainer.head, notes={"max_norm_radius": float(radius)})

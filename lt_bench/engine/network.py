@@ -22,9 +22,10 @@ def ends_in_one_image(config: dict[str, Any], task: Task, data: LongTailData) ->
     settings = config["stage1"]
     # Otherwise its statistics are those of all processes.
     world = get_world_size() if settings["numerics"].get("batch_norm") == "rank" else 1
+    drawn_by = build_representation(config, task).sampler
     samplers = [
         build_sampler(
-            dict(build_representation(config, task).sampler),
+            dict(drawn_by),
             data.train.labels,
             num_classes=data.num_classes,
             batch_size=settings["batch_size"],

@@ -37,8 +37,8 @@ def code_of_stage1(config: dict[str, Any]) -> dict[str, str]:
     return {
         **code_of_method(representation),
         **_code(DATA_SAMPLERS, method.sampler),
-        **_code(TRANSFORMS, config["train_transforms"]),
-        **(_code(TRANSFORMS, config["test_transforms"]) if method.learns_from_validation else {}),
+        **code_of_transforms(config["train_transforms"]),
+        **(code_of_transforms(config["test_transforms"]) if method.learns_from_validation else {}),
         **_code(MODELS, config["model"]),
         **_code(OPTIMIZERS, stage1.get("optimizer")),
         **_code(PARAM_SCHEDULERS, stage1.get("schedule")),
@@ -51,7 +51,7 @@ def code_of_run(config: dict[str, Any]) -> dict[str, str]:
         **code_of_stage1(config),
         **code_of_method(config["method"]["classifier"]),
         **code_of_method(config["method"]["prediction"]),
-        **_code(TRANSFORMS, config["test_transforms"]),
+        **code_of_transforms(config["test_transforms"]),
     }
 
 

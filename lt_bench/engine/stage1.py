@@ -357,18 +357,18 @@ def _snapshot_hook(
 ) -> SnapshotHook:
     settings = stage.config["snapshots"]
     dtype: torch.dtype = getattr(torch, settings["dtype"])
-    store = stage.store() if settings["keep"] else None
+    store = stage.store()
     recorder = SnapshotRecorder(
         {plan: Trail(plan, dim, dtype, device) for plan in plans},
         followers,
-        store if get_rank() == 0 else None,
+        store if settings["keep"] and get_rank() == 0 else None,
         parts,
     )
 
     def go_on(missing: set[str], done: int) -> None:
         # Also where this call keeps none: those of epochs that are trained anew are of another network.
         if get_rank() == 0:
-            stage.store().truncate_after(done)
+            store.truncate_after(done)
         if not missing:
             return
         late = SnapshotRecorder(
@@ -381,7 +381,7 @@ def _snapshot_hook(
             late.trails.setdefault(plan, Trail(plan, dim, dtype, device))
             late.followers[name] = followers[name]
         for epoch in range(1 if names else _first_held(stage, late.trails), done + 1):
-            late.end_epoch(stage.store().read(epoch, device))
+            late.end_epoch(store.read(epoch, device))
         recorder.seconds.update(late.seconds)
 
     return SnapshotHook(

@@ -399,35 +399,23 @@ def test_snapshots_do_not_go_on_through_other_transforms(short: Callable, launch
     assert launch(short(stem), resume=True).records
 
 
-def test_a_classifier_that_joins_at_a_resume_equals_one_that_was_there(
-    short: Callable, launch: Callable, tmp_path: Path
+@pytest.mark.parametrize(
+    ("first", "options"),
+    [(METHODS, {}), (("plain",), {"snapshots.keep": 2})],
+    ids=["followers and trails, of all epochs", "a trail, of what it holds"],
+)
+def test_what_joins_at_a_resume_equals_what_was_there(
+    short: Callable, launch: Callable, tmp_path: Path, first: tuple[str, ...], options: dict
 ) -> None:
     """Its own trail and its own epochs are made up for from the stored snapshots."""
-    all_of_them = [
-        *(short(stem) for stem in METHODS),
-        short("back_tracking", **{"method.classifier.length": 3}),
-    ]
+    joining = short("back_tracking", **options, **{"method.classifier.length": 3})
+    all_of_them = [*(short(stem, **options) for stem in first), joining]
     whole = launch(*all_of_them, folder="whole")
     with pytest.MonkeyPatch.context() as patch:
         stop_before_followers(patch)
         with pytest.raises(Killed):
-            launch(short("plain"), folder="cut")
+            launch(short("plain", **options), folder="cut")
     resumed = launch(*all_of_them, folder="cut", resume=True)
-    assert scores(resumed) == scores(whole)
-    assert_same_run(tmp_path / "whole", tmp_path / "cut")
-
-
-def test_a_trail_that_joins_at_a_resume_reads_what_it_holds(
-    short: Callable, launch: Callable, tmp_path: Path
-) -> None:
-    few = {"snapshots.keep": 2}
-    both = [short("plain", **few), short("back_tracking", **few, **{"method.classifier.length": 3})]
-    whole = launch(*both, folder="whole")
-    with pytest.MonkeyPatch.context() as patch:
-        stop_before_followers(patch)
-        with pytest.raises(Killed):
-            launch(both[0], folder="cut")
-    resumed = launch(*both, folder="cut", resume=True)
     assert scores(resumed) == scores(whole)
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
