@@ -25,7 +25,9 @@ from lt_bench.evaluation.environment import code_version
 from lt_bench.evaluation.record import utc_now
 from lt_bench.evaluation.report import Scores, evaluate
 from lt_bench.files import check_writable, write_atomically
-from lt_bench.run import Job, Settings, fit_job, held, jobs_of, open_once, train_group
+from lt_bench.run.jobs import Job, Settings, jobs_of
+from lt_bench.run.scoring import fit_job, open_once
+from lt_bench.run.training import held, train_group
 
 RULE = (
     "the highest mean class accuracy on the validation split, averaged over the seeds; "
@@ -44,7 +46,8 @@ def search(
     work_dir: Path,
     out: Path,
     resume: bool,
-    force: bool = False,
+    restart: bool = False,
+    replace: bool = False,
     console: Console,
 ) -> tuple[dict[str, Any], Path]:
     """Score every point of a grid on validation and choose.
@@ -57,7 +60,8 @@ def search(
         work_dir: folder of stage-1 artefacts; points that share a stage 1 train it once.
         out: folder of reports.
         resume: go on with unfinished stages.
-        force: train what is unfinished or damaged from the first epoch; replace another search's report.
+        restart: train unfinished or damaged stages from the start.
+        replace: write over the report of another search.
         console: where a person reads.
 
     Returns:
@@ -89,9 +93,9 @@ def search(
         "dataset": portable_dataset(first.config["dataset"]),
     }
     path = out / f"{first.name}.json"
-    if not force:
+    if not replace:
         _check_report(path, asked)
-    settings = Settings(work_dir, out, resume=resume, force=force)
+    settings = Settings(work_dir, out, resume=resume, restart=restart)
     scored = _on_validation(points, experiments, seeds, settings, console, code)
     means = [math.fsum(point["mean_class"]) / len(seeds) for point in scored]
     report = {
@@ -119,7 +123,7 @@ def _check_report(path: Path, asked: Mapping[str, Any]) -> None:
     if differing:
         raise LTBenchError(
             f"{path} is the report of another search ({', '.join(differing)} differ); give another --out, or "
-            "--force to replace it"
+            "--replace to write over it"
         )
 
 
@@ -153,7 +157,7 @@ def _on_validation(
             train_group(own, settings, console, code)
             opened: dict[str, FrozenRepresentation] = {}
             for index, job in group:
-                scores = _score(job, open_once(job, opened))
+                scores = _score(job, open_once(job, opened), console)
                 found[index, job.seed] = scores
                 point = points[index].items()
                 told = ", ".join(f"{key.removeprefix('method.')}={value}" for key, value in point)
@@ -178,8 +182,8 @@ def _refuse_test(job: Job, *splits: str) -> None:
         )
 
 
-def _score(job: Job, representation: FrozenRepresentation) -> Scores:
-    fitted = fit_job(job, representation)
+def _score(job: Job, representation: FrozenRepresentation, console: Console) -> Scores:
+    fitted = fit_job(job, representation, console)
     # What is known only now, a method of one's own say.
     _refuse_test(job, fitted.classifier.selected_on, fitted.chosen_on)
     found = fitted.logits("val")

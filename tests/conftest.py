@@ -11,7 +11,8 @@ import torch
 from rich.console import Console
 
 from lt_bench.config import Experiment, load_experiment
-from lt_bench.run import Outcome, Settings, run
+from lt_bench.evaluation.record import RunRecord
+from lt_bench.run import Settings, run
 from tests.short import SHORT
 
 
@@ -31,7 +32,7 @@ def short() -> Callable[..., Experiment]:
 
 
 @pytest.fixture()
-def launch(tmp_path: Path) -> Callable[..., Outcome]:
+def launch(tmp_path: Path) -> Callable[..., list[tuple[Path, RunRecord]]]:
     """Run experiments in a folder of the test's own."""
 
     def start(
@@ -39,7 +40,7 @@ def launch(tmp_path: Path) -> Callable[..., Outcome]:
         seeds: tuple[int, ...] = (0,),
         folder: str = "here",
         **settings: Any,
-    ) -> Outcome:
+    ) -> list[tuple[Path, RunRecord]]:
         place = Settings(tmp_path / folder / "work", tmp_path / folder / "records", **settings)
         return run(experiments, seeds, place, Console(quiet=True))
 

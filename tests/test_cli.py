@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from lt_bench.cli import _parser, choose_device, main, parse_options
+from lt_bench.cli import main, parser
+from lt_bench.commands.device import choose_device
+from lt_bench.commands.options import parse_options
 from lt_bench.errors import LTBenchError
 from tests.short import SHORT
 
@@ -183,8 +185,8 @@ def test_bad_records_and_stores(here: Path, capsys: pytest.CaptureFixture) -> No
     checkpoint.write_bytes(checkpoint.read_bytes()[:500])
     assert "truncated or damaged" in refused(capsys, run("digits_lt/ncm"))
     checkpoint.unlink()
-    assert "--force" in refused(capsys, run("digits_lt/ncm"))
-    assert run("digits_lt/ncm", "--force") == 0
+    assert "--restart" in refused(capsys, run("digits_lt/ncm"))
+    assert run("digits_lt/ncm", "--restart") == 0
 
 
 def test_unwritable_folder(here: Path, capsys: pytest.CaptureFixture) -> None:
@@ -296,7 +298,7 @@ def test_a_method_in_one_outside_file(here: Path, capsys: pytest.CaptureFixture)
 
 def test_an_option_given_twice_adds_to_what_came_first() -> None:
     def parsed(*words: str) -> argparse.Namespace:
-        return _parser().parse_args(words)
+        return parser().parse_args(words)
 
     for _ in range(2):
         assert parsed("run", "x").seeds == [0] and parsed("table").formats == ["md", "csv", "tex", "json"]
@@ -306,6 +308,13 @@ def test_an_option_given_twice_adds_to_what_came_first() -> None:
         assert parsed("search", "x", "--grid", "a=1,2", "--grid", "b=3,4").grid == ["a=1,2", "b=3,4"]
         twice = parsed("figure", "3", "x", "--out", "a.svg", "--epochs", "1", "--epochs", "2")
         assert twice.epochs == [1, 2] and parsed("figure", "3", "x", "--out", "a.svg").epochs is None
+
+
+def test_an_unfinished_stage_1_is_resumed_or_restarted_not_both(capsys: pytest.CaptureFixture) -> None:
+    for command in (["run", "x"], ["search", "x", "--grid", "a=1,2"]):
+        with pytest.raises(SystemExit, match="2"):
+            parser().parse_args([*command, "--resume", "--restart"])
+        assert "--restart: not allowed with argument --resume" in capsys.readouterr().err
 
 
 def test_options_are_read_as_python() -> None:

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-import lt_bench.run as run_module
 from lt_bench.config import Experiment
 from lt_bench.engine.checkpoints import saved_epochs
 from lt_bench.engine.locks import exclusive
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.environment import PLACE, code_version
-from lt_bench.run import Outcome
+from lt_bench.evaluation.record import RunRecord
+from lt_bench.run import call
 
 Short = Callable[..., Experiment]
-Launch = Callable[..., Outcome]
+Launch = Callable[..., list[tuple[Path, RunRecord]]]
 
 
 def named(experiment: Experiment, name: str) -> Experiment:
@@ -47,7 +47,7 @@ def test_snapshots_taken_otherwise_are_refused(short: Short, launch: Launch) -> 
     with pytest.raises(
         LTBenchError, match="with capture 'training_forward', this config asks for 'epoch_end'"
     ):
-        launch(other, force=True)
+        launch(other, replace=True)
     launch(short("crt", **{"snapshots.capture": "epoch_end"}))  # needs no snapshot
 
 
@@ -66,20 +66,20 @@ def test_snapshots_through_other_transforms_are_refused(short: Short, launch: La
     launch(short(stem))
     with pytest.raises(LTBenchError, match="took its snapshots with transforms"):
         launch(named(short(stem, **shifted), "digits_lt/shifted"))
-    launch(short("class_balanced_sampling", **shifted), force=True)  # needs no snapshot
+    launch(short("class_balanced_sampling", **shifted), replace=True)  # needs no snapshot
 
 
 def test_snapshots_go_through_the_transforms_of_who_needs_them(short: Short, launch: Launch) -> None:
     shifted = short("class_balanced_sampling", **{"test_transforms.0.mean": [1.0]})
     strong = short("class_balanced_sampling+breadcrumb_strong")
-    together = launch(named(shifted, "digits_lt/shifted"), strong, folder="together").records[1][1]
-    assert together.scores == launch(strong, folder="alone").records[0][1].scores
+    together = launch(named(shifted, "digits_lt/shifted"), strong, folder="together")[1][1]
+    assert together.scores == launch(strong, folder="alone")[0][1].scores
 
 
 def test_a_stage_held_by_another_call_fails_alone(
     short: Short, launch: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held, original = [], run_module._finish_all
+    held, original = [], call._finish_all
 
     def finish(trained, *rest):
         if not held:
@@ -88,7 +88,7 @@ def test_a_stage_held_by_another_call_fails_alone(
                 return original(trained, *rest)
         return original(trained, *rest)
 
-    monkeypatch.setattr(run_module, "_finish_all", finish)
+    monkeypatch.setattr(call, "_finish_all", finish)
     with pytest.raises(LTBenchError, match="2 runs failed and 1 have a record"):
         launch(
             short("plain"), short("crt"), named(short("plain", **{"stage1.epochs": 2}), "digits_lt/shorter")
@@ -107,7 +107,7 @@ def test_the_most_snapshots_that_any_of_a_call_asks_for_are_kept(
 def test_a_weak_trail_needs_no_store(short: Short, launch: Launch, tmp_path: Path) -> None:
     none = {"snapshots.keep": 0, "method.classifier.length": 4}
     outcome = launch(short("plain", **{"snapshots.keep": 0}), short("back_tracking", **none))
-    assert outcome.records[1][1].method["notes"]["epochs_on_trails"] == 2
+    assert outcome[1][1].method["notes"]["epochs_on_trails"] == 2
     assert not list(tmp_path.glob("here/work/stage1/*/snapshots"))
 
 
@@ -118,10 +118,10 @@ def test_experiments_that_share_a_training_are_scored_on_their_own_splits(
     both = [short("tau_norm", **{"dataset.val_per_class": n}) for n in (2, 10)]
     names = ["digits_lt/few", "digits_lt/more"]
     together = launch(*[named(e, n) for e, n in zip(both, names, strict=True)])
-    sizes = [record.dataset["sizes"]["val"] for _, record in together.records]
+    sizes = [record.dataset["sizes"]["val"] for _, record in together]
     assert sizes == [20, 100]
-    for experiment, name, (_, record) in zip(both, names, together.records, strict=True):
-        alone = launch(named(experiment, name), folder=f"alone_{name[-4:]}").records[0][1]
+    for experiment, name, (_, record) in zip(both, names, together, strict=True):
+        alone = launch(named(experiment, name), folder=f"alone_{name[-4:]}")[0][1]
         assert alone.selected == record.selected
         assert alone.scores == record.scores
 
@@ -138,7 +138,7 @@ def test_what_cannot_end_well_is_refused_before_anything_is_trained(
         with pytest.raises(LTBenchError, match="makes full batches only, and 574 samples do not fill one of"):
             launch(short(stem, **{key: 4096}))
     with pytest.raises(LTBenchError, match="cannot name a record"):
-        launch(named(short("plain"), "my folder/plain"), force=True)
+        launch(named(short("plain"), "my folder/plain"), replace=True)
     assert not (tmp_path / "here" / "work").exists()
 
 
@@ -161,19 +161,19 @@ def test_one_failure_does_not_keep_the_others_from_being_run(
     assert [p.parent.name for p in tmp_path.glob("here/records/*/*/*.json")] == ["plain"]
 
 
-def test_resume_wins_over_force(short: Short, launch: Launch, tmp_path: Path) -> None:
+def test_replacing_a_record_goes_on_with_its_stage_1(short: Short, launch: Launch, tmp_path: Path) -> None:
     launch(short("plain"))
     stage = next(tmp_path.glob("here/work/stage1/*"))
     (stage / "stage1.json").unlink()
     saved_epochs(stage)[5].unlink()
     assert list(saved_epochs(stage)) == [4]
-    launch(short("plain"), resume=True, force=True)
+    launch(short("plain"), resume=True, replace=True)
     assert json.loads((stage / "stage1.json").read_text())["resumed"]
 
 
 def test_a_record_says_which_code_trained_and_what_each_part_took(short: Short, launch: Launch) -> None:
     outcome = launch(short("plain"), short("breadcrumb_strong"))
-    plain, strong = (record for _, record in outcome.records)
+    plain, strong = (record for _, record in outcome)
     assert plain.stage1 is not None
     environment = {key: plain.environment[key] for key in PLACE}
     assert plain.stage1["trained_by"] == [{**code_version(), "environment": environment}]
@@ -191,5 +191,5 @@ def test_a_killed_write_leaves_nothing_for_ever(short: Short, launch: Launch, tm
     (stage / "stage1.json").unlink()
     left = stage / ".epoch_4.pth.abcd"
     left.write_bytes(b"half")
-    launch(short("plain"), resume=True, force=True)
+    launch(short("plain"), resume=True, replace=True)
     assert not left.exists()

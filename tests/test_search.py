@@ -10,10 +10,12 @@ import pytest
 import torch
 from rich.console import Console
 
-import lt_bench.run as run_module
-from lt_bench.cli import main, parse_grid
+from lt_bench.cli import main
+from lt_bench.commands.options import parse_grid
 from lt_bench.errors import LTBenchError
 from lt_bench.registry import METHODS
+from lt_bench.run import jobs as run_jobs
+from lt_bench.run import scoring
 from lt_bench.search import RULE, search
 from tests.short import SHORT
 
@@ -21,7 +23,7 @@ OPTIONS = {**SHORT, "stage1.epochs": 2}
 
 
 def searched(
-    folder: Path, grid: dict, seeds: tuple[int, ...] = (0, 1), force: bool = False, **options
+    folder: Path, grid: dict, seeds: tuple[int, ...] = (0, 1), replace: bool = False, **options
 ) -> tuple[dict, Path]:
     return search(
         "digits_lt/tau_norm",
@@ -31,7 +33,7 @@ def searched(
         work_dir=folder / "work",
         out=folder / "searches",
         resume=False,
-        force=force,
+        replace=replace,
         console=Console(quiet=True),
     )
 
@@ -77,10 +79,10 @@ def test_what_would_choose_on_the_test_split_is_refused(
     with pytest.raises(LTBenchError, match=told):
         searched(tmp_path, {"runtime.log_interval": [5, 10]}, (0,), **options)
     assert not (tmp_path / "work").exists()
-    original = run_module.fit_job
+    original = scoring.fit_job
 
-    def fit_job(job, representation):
-        return dataclasses.replace(original(job, representation), chosen_on="test")
+    def fit_job(job, representation, console):
+        return dataclasses.replace(original(job, representation, console), chosen_on="test")
 
     monkeypatch.setattr("lt_bench.search.fit_job", fit_job)
     with pytest.raises(LTBenchError, match=told):
@@ -102,7 +104,7 @@ def test_the_report_of_another_search_is_not_written_over(tmp_path: Path) -> Non
             changed()
         assert path.read_text() == first
     searched(tmp_path, grid, (0,))
-    searched(tmp_path, {"method.classifier.tau": [0.0, 2.0]}, (0,), force=True)
+    searched(tmp_path, {"method.classifier.tau": [0.0, 2.0]}, (0,), replace=True)
     assert json.loads(path.read_text())["grid"] == {"method.classifier.tau": [0.0, 2.0]}
     path.write_text("{")
     with pytest.raises(LTBenchError, match="is no report of a search"):
@@ -131,8 +133,8 @@ def test_points_with_other_snapshots_are_not_scored_on_one_points(tmp_path: Path
 
 def test_points_share_their_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
-    build = run_module.build_data
-    monkeypatch.setattr(run_module, "build_data", lambda cfg: read.append(cfg) or build(cfg))
+    build = run_jobs.build_data
+    monkeypatch.setattr(run_jobs, "build_data", lambda cfg: read.append(cfg) or build(cfg))
     searched(tmp_path, {"method.classifier.tau": [0.0, 1.0, 2.0]})
     assert len(read) == 1
 
@@ -173,6 +175,6 @@ def test_points_of_one_stage_1_are_scored_on_their_own_validation_images(tmp_pat
     both, _ = searched(tmp_path, {"test_transforms": [plain, dark]}, (0,), **fixed)
     assert len(list((tmp_path / "work" / "stage1").iterdir())) == 1
     for point, transforms in zip(both["points"], (plain, dark), strict=True):
-        alone, _ = searched(tmp_path, {"test_transforms": [transforms]}, (0,), force=True, **fixed)
+        alone, _ = searched(tmp_path, {"test_transforms": [transforms]}, (0,), replace=True, **fixed)
         assert alone["points"][0]["mean_class"] == point["mean_class"]
     assert both["points"][0]["mean_class"] != both["points"][1]["mean_class"]

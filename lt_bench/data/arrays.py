@@ -72,21 +72,7 @@ def array_lt(
                 f"{name} is taken as it is, so val_per_class and largest have nothing to choose "
                 "from; set imbalance_factor to draw a profile, or store a validation split"
             )
-        return LongTailData(
-            name=name,
-            classes=names,
-            train=sources.train.take(),
-            val=sources.val.take() if sources.val is not None else None,
-            test=sources.test.take(),
-            facts={
-                "profile": "as given",
-                "draw": "none",
-                "source": sources.kind,
-                "validation": {
-                    "rule": "none" if sources.val is None else "the source's own validation split"
-                },
-            },
-        )
+        return _as_given(name, names, sources)
     refuse_untrained(torch.from_numpy(available), names, name)
     if largest is None:
         largest = _largest_profile(available, imbalance_factor)
@@ -100,6 +86,23 @@ def array_lt(
             "imbalance_factor": imbalance_factor,
             "profile": "exponential",
             "largest": largest,
+        },
+    )
+
+
+def _as_given(name: str, names: tuple[str, ...], sources: Sources) -> LongTailData:
+    """The splits as the source has them."""
+    return LongTailData(
+        name=name,
+        classes=names,
+        train=sources.train.take(),
+        val=sources.val.take() if sources.val is not None else None,
+        test=sources.test.take(),
+        facts={
+            "profile": "as given",
+            "draw": "none",
+            "source": sources.kind,
+            "validation": {"rule": "none" if sources.val is None else "the source's own validation split"},
         },
     )
 

@@ -183,13 +183,7 @@ def check_lists(
         if bool((held < 0).any()):
             hints += _misplaced(root, listing.paths[int((held < 0).nonzero()[0])])
     if hash_content:
-        paths = [path for path, size in bytes_of.items() if size > 0]
-        alike = same_content(root, paths, torch.tensor([bytes_of[path] for path in paths]))
-        part_of = {path: part for part, listing in listings.items() for path in listing.paths}
-        for first, *others in alike:
-            findings += [
-                Finding("same content", part_of[path], path, f"the bytes of {first}") for path in others
-            ]
+        findings += _same_bytes(root, listings, bytes_of)
     findings.sort(key=lambda finding: KINDS.index(finding.kind))
     looked = "every image decoded" if decode else "both ends of every JPEG"
     return Report(dataset, root, splits, findings, looked, list(dict.fromkeys(hints)))
@@ -301,6 +295,18 @@ def _look(
         kind = "truncated" if "truncated" in reason.lower() else "undecodable"
         findings.append(Finding(kind, part, path, reason))
     return findings, {finding.item for finding in findings}
+
+
+def _same_bytes(root: Path, listings: Mapping[str, Listing], bytes_of: Mapping[str, int]) -> list[Finding]:
+    """Images that hold the bytes of one before them, of all splits."""
+    paths = [path for path, size in bytes_of.items() if size > 0]
+    alike = same_content(root, paths, torch.tensor([bytes_of[path] for path in paths]))
+    part_of = {path: part for part, listing in listings.items() for path in listing.paths}
+    return [
+        Finding("same content", part_of[path], path, f"the bytes of {first}")
+        for first, *others in alike
+        for path in others
+    ]
 
 
 def _misplaced(root: Path, path: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from lt_bench.data.loader import build_loader
 from lt_bench.data.samplers import EpochSampler
 from lt_bench.engine.data import evaluation_loader, training_loader
 from lt_bench.engine.feature_cache import FeatureCache
+from lt_bench.engine.progress import EpochProgress
 from lt_bench.engine.stage1 import StageOne, feature_dim, finished_model, follower_name
 from lt_bench.errors import LTBenchError
 from lt_bench.method import (
@@ -63,6 +65,17 @@ class FrozenRepresentation(TrainedRepresentation):
         # The splits whose features the classifier that is being fitted has asked for.
         self.used: set[str] = set()
         self.cache = FeatureCache(self._making)
+        self._progress: EpochProgress | None = None
+
+    @contextmanager
+    def shown_by(self, progress: EpochProgress) -> Iterator[None]:
+        """Show the epochs of training images that a classifier goes through."""
+        self._progress = progress
+        try:
+            yield
+        finally:
+            self._progress = None
+            progress.close()
 
     def features(self, split: str) -> Features | None:
         """See the base class."""
@@ -110,7 +123,9 @@ class FrozenRepresentation(TrainedRepresentation):
             device=self.device,
             distributed=False,
         )
-        return LoaderEpochs(loader, self.parts)
+        if self._progress is not None:
+            self._progress.begin(epochs)
+        return LoaderEpochs(loader, self.parts, self._progress)
 
     @torch.no_grad()
     def augmented_features(self, split: str, views: int) -> tuple[Tensor, Tensor] | None:
@@ -229,13 +244,25 @@ class LoaderEpochs:
     Attributes:
         loader: what gives them.
         parts: where the time is counted.
+        progress: where epochs that have ended are shown, or None.
     """
 
     loader: Any
     parts: PartTimes
+    progress: EpochProgress | None = None
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Batches of epoch ``epoch`` (from 1), images (B, C, H, W)."""
+        yield from self.batches(epoch)
+        self.ended(epoch)
+
+    def ended(self, epoch: int) -> None:
+        """Show that an epoch has ended."""
+        if self.progress is not None:
+            self.progress.show(epoch)
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """The same, for one who shows by himself when the epoch has ended."""
         self.loader.set_epoch(epoch - 1)
         for batch in self.parts.each("data", self.loader):
             yield batch._replace(images=batch.images[:, 0]) if batch.images.dim() == 5 else batch
@@ -267,11 +294,12 @@ class ImageFeatureEpochs:
         # Augmentation is drawn for (seed, epoch), image after image: the order tells the rest.
         order = sampler.epoch_indices(epoch - 1).numpy().tobytes()
         key = (epoch, sampler.batch_size, hashlib.sha256(order).hexdigest())
-        return self.cache.epoch(key, lambda: self.made(epoch))
+        yield from self.cache.epoch(key, lambda: self.made(epoch))
+        self.images.ended(epoch)
 
     def made(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The same, through the backbone."""
-        for batch in self.images.epoch(epoch):
+        for batch in self.images.batches(epoch):
             with torch.no_grad(), self.parts.part("forward"):
                 features = self.model.features(batch.images)
             yield features, batch.labels

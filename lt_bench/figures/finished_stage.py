@@ -12,7 +12,8 @@ from lt_bench.arguments import check_seeds
 from lt_bench.config import load_experiment
 from lt_bench.engine.stage2 import FrozenRepresentation
 from lt_bench.errors import LTBenchError
-from lt_bench.run import Job, Settings, check_snapshots_of, held, jobs_of
+from lt_bench.run.jobs import Job, Settings, jobs_of
+from lt_bench.run.training import check_snapshots_of, held
 
 
 @contextmanager

@@ -23,7 +23,8 @@ from lt_bench.figures.loss_increase import epoch_pairs, group_points
 from lt_bench.figures.snapshot_map import embed, epoch_silhouette, middle_classes, panels, shown_features
 from lt_bench.files import write_atomically
 from lt_bench.fitting import HeadRecipe
-from lt_bench.run import Job
+from lt_bench.folders import RECORDS, WORK
+from lt_bench.run.jobs import Job
 from lt_bench.snapshots.plan import class_specific_plan
 
 # Epochs shown unless others are asked for.
@@ -164,7 +165,7 @@ def figure_5b(asked: Asked) -> Made:
 
 def figure_per_class(asked: Asked) -> Made:
     """Per-class accuracies of records, see :mod:`lt_bench.figures.class_accuracy`."""
-    records = find_records(asked.names, asked.records or Path("leaderboards/records"))
+    records = find_records(asked.names, asked.records or RECORDS)
     curves = class_accuracy(records, asked.window)
     number = curves["config"].nunique()
     if number > plots.MOST_CURVES:
@@ -189,7 +190,7 @@ FIGURES: dict[str, tuple[Callable[[Asked], Made], tuple[str, ...]]] = {
 def _stage(asked: Asked) -> AbstractContextManager[tuple[Job, FrozenRepresentation]]:
     if len(asked.names) != 1:
         raise LTBenchError(f"this figure is of one config's stage 1, got {len(asked.names)}; name one")
-    seed, work_dir = asked.seed or 0, asked.work_dir or Path("work_dirs")
+    seed, work_dir = asked.seed or 0, asked.work_dir or WORK
     return finished_stage(asked.names[0], seed, asked.cfg_options, work_dir)
 
 

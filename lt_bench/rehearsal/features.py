@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -27,11 +27,13 @@ from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.report import evaluate
 from lt_bench.evaluation.shots import shot_groups
 from lt_bench.fitting import HeadRecipe, HeadTrainer, shuffled_batches
-from lt_bench.method import Features, FollowingClassifier, TrailFollower
+from lt_bench.method import Features, FollowingClassifier
 from lt_bench.models.heads import linear_head
 from lt_bench.registry import METHODS
+from lt_bench.rehearsal.generated_features import GeneratedFeatures
 from lt_bench.rehearsal.meter import Meter
 from lt_bench.rehearsal.report import Check, Report
+from lt_bench.rehearsal.timed import Timed, TimedFollower
 from lt_bench.seeding import generator
 from lt_bench.snapshots.assembly import assemble, class_balanced
 from lt_bench.snapshots.buffer import SnapshotBuffer
@@ -44,8 +46,6 @@ from lt_bench.task import Task
 
 # Epochs beyond the deepest class's K_j, in which its trail is full.
 MORE_EPOCHS = 3
-# Rows of the noise that features share.
-_NOISE_ROWS = 4096
 _STEPS = "train a linear classifier, some steps"
 # A shard's header: format, identity, digests, offsets.
 _HEADER_BYTES = 4096
@@ -97,84 +97,6 @@ class FeatureRehearsal:
             raise LTBenchError(f"a rehearsal's dtype is one of {', '.join(DTYPES)}; got {self.dtype!r}")
 
 
-class GeneratedFeatures:
-    """Features of an epoch's samples, a pure function of (seed, epoch, sample).
-
-    Args:
-        classes: C.
-        dim: d.
-        device: where they are made.
-        seed: of centres and noise.
-    """
-
-    def __init__(self, classes: int, dim: int, device: torch.device, seed: int) -> None:
-        draw = generator("cpu", seed, "generated features")
-        self._centres = torch.randn(classes, dim, generator=draw).to(device)
-        self._noise = torch.randn(_NOISE_ROWS, dim, generator=draw).to(device)
-
-    def of(self, labels: Tensor, samples: Tensor, epoch: int) -> Tensor:
-        """(B, d) float32 of the given samples, (B,) int64 each."""
-        drift = self._noise[epoch % _NOISE_ROWS] * 0.1
-        # Odd steps through the noise: neighbours and epochs differ.
-        rows = (samples * 2654435761 + epoch * 40503) % _NOISE_ROWS
-        made = self._noise.index_select(0, rows)
-        return made.add_(self._centres.index_select(0, labels)).add_(drift).relu_()
-
-
-@dataclass
-class _Timed:
-    """The pipeline's own objects, with the meter at the calls that the recorder makes."""
-
-    meter: Meter
-    trail_began: int = 0
-    trail_bytes: int = 0
-    stores: list[int] = field(default_factory=list)
-
-    def trail(self, plan: BacktrackPlan, dim: int, dtype: torch.dtype, device: torch.device) -> Trail:
-        timed = self
-
-        class TimedTrail(Trail):
-            def push(self, snapshot: Snapshot) -> None:
-                with timed.meter.part("push onto the trail"):
-                    super().push(snapshot)
-                timed.trail_bytes = max(timed.trail_bytes, trail_bytes(self))
-
-        made = TimedTrail(plan, dim, dtype, device)
-        self.trail_began = max(self.trail_began, trail_bytes(made))
-        return made
-
-    def store(self, folder: Path, **given: Any) -> SnapshotStore:
-        timed = self
-
-        class TimedStore(SnapshotStore):
-            def write(self, snapshot: Snapshot) -> Path:
-                with timed.meter.part("store a snapshot"):
-                    path = super().write(snapshot)
-                timed.stores.append(folder_bytes(self.folder))
-                return path
-
-        return TimedStore(folder, **given)
-
-
-class _TimedFollower:
-    """A follower with the meter around what it does with a snapshot."""
-
-    def __init__(self, follower: TrailFollower, meter: Meter, part: str) -> None:
-        self.plan = follower.plan
-        self.follower = follower
-        self._meter, self._part = meter, part
-
-    def observe(self, snapshot: Snapshot, trail: Trail) -> None:
-        with self._meter.part(self._part):
-            self.follower.observe(snapshot, trail)
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.follower.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.follower.load_state_dict(state)
-
-
 def rehearse_features(
     counts: ClassCounts,
     settings: FeatureRehearsal,
@@ -195,9 +117,12 @@ def rehearse_features(
     """
     device = torch.device(get_device())
     n_j = torch.tensor(counts.counts)
-    classes, samples = len(n_j), int(n_j.sum())
     task = Task(
-        counts.name, tuple(map(str, range(classes))), n_j, "strict", shot_groups(n_j, "strict").to(torch.int8)
+        counts.name,
+        tuple(map(str, range(len(n_j)))),
+        n_j,
+        "strict",
+        shot_groups(n_j, "strict").to(torch.int8),
     )
     classifiers = {experiment.label: _classifier(experiment, task) for experiment in experiments}
     plans = {class_specific_plan(n_j), *(each.plan() for each in classifiers.values())}
@@ -208,15 +133,15 @@ def rehearse_features(
     dim, dtype = settings.dim or counts.feature_dim, getattr(torch, settings.dtype)
 
     meter = Meter(device)
-    source = GeneratedFeatures(classes, dim, device, settings.seed)
-    labels = torch.arange(classes).repeat_interleave(n_j)
+    source = GeneratedFeatures(task.num_classes, dim, device, settings.seed)
+    labels = torch.arange(task.num_classes).repeat_interleave(n_j)
     labels_here = labels.to(device)
     before = meter.allocated()
-    buffer = SnapshotBuffer(labels, classes, dim, dtype, device)
-    timed = _Timed(meter)
+    buffer = SnapshotBuffer(labels, task.num_classes, dim, dtype, device)
+    timed = Timed(meter)
     trails = {plan: timed.trail(plan, dim, dtype, device) for plan in plans}
     followers = {
-        label: _TimedFollower(
+        label: TimedFollower(
             each.follower(feature_dim=dim, epochs=epochs, seed=settings.seed, device=device),
             meter,
             f"train {label}, an epoch",
@@ -224,51 +149,24 @@ def rehearse_features(
         for label, each in classifiers.items()
         if each.follows() and settings.steps is None
     }
-    report = Report(
-        facts={
-            "rehearsed": "features",
-            "dataset": counts.name,
-            "counts": counts.source,
-            "classes C": classes,
-            "training samples N": samples,
-            "smallest and largest class": f"{int(n_j.min())} and {int(n_j.max())}",
-            "n_B": class_specific_plan(n_j).n_b,
-            "snapshots of the rarest class": class_specific_plan(n_j).max_depth,
-            "dimensions d": dim,
-            "dtype": settings.dtype,
-            "epochs": epochs,
-            "classifiers": "whole" if settings.steps is None else f"{settings.steps} steps on A^E",
-            "keep": str(settings.keep),
-            "device": device_name(device),
-            "threads": torch.get_num_threads(),
-        }
-    )
+    report = Report(facts=_facts(counts, settings, n_j, dim, epochs, device))
+    shard = shard_bytes(task.num_samples * dim * dtype.itemsize, task.num_classes * dim)
     with tempfile.TemporaryDirectory(prefix="rehearsal-", dir=settings.work_dir) as folder:
         store = None
         if settings.keep:
             store = timed.store(
                 Path(folder) / "snapshots",
                 labels=labels,
-                num_classes=classes,
+                num_classes=task.num_classes,
                 identity="rehearsal",
                 keep=settings.keep,
             )
         recorder = SnapshotRecorder(trails, followers, store)
-        for epoch in progress(range(1, epochs + 1)):
-            order = torch.randperm(samples, generator=generator("cpu", settings.seed, "order", epoch))
-            for batch in order.to(device).split(settings.batch_size):
-                with meter.part("generate features (no part of a run)"):
-                    features = source.of(labels_here[batch], batch, epoch)
-                with meter.part("capture a batch"):
-                    buffer.capture(batch, features)
-            with meter.part("finish a snapshot"):
-                snapshot = buffer.finish(epoch)
-            recorder.end_epoch(snapshot, last=epoch == epochs)
-        if recorder.last is None:
-            raise RuntimeError("a rehearsal has at least one epoch")
+        watched = progress(range(1, epochs + 1))
+        last = _run_epochs(watched, epochs, source, labels_here, buffer, recorder, meter, settings)
         if store is not None:
-            _read_back(store, recorder.last, meter, report)
-        _stored(settings, timed, epochs, samples * dim * dtype.itemsize, classes * dim, report)
+            _read_back(store, last, meter, report)
+        _stored(settings, timed, epochs, shard, report)
     _remembered(trails, buffer, timed, meter, before, report)
     if settings.steps is None:
         heads = _heads(classifiers, followers, recorder, meter, dim, epochs, settings, device)
@@ -277,9 +175,58 @@ def rehearse_features(
     del followers, recorder
     _score(heads, source, counts, task, epochs, device, meter, report)
     report.parts = list(meter.parts.values())
-    shard = shard_bytes(samples * dim * dtype.itemsize, classes * dim)
     report.extrapolated = _extrapolate(report, meter, settings, epochs, shard)
     return report
+
+
+def _facts(
+    counts: ClassCounts, settings: FeatureRehearsal, n_j: Tensor, dim: int, epochs: int, device: torch.device
+) -> dict[str, Any]:
+    """What is rehearsed, for the report's head."""
+    plan = class_specific_plan(n_j)
+    return {
+        "rehearsed": "features",
+        "dataset": counts.name,
+        "counts": counts.source,
+        "classes C": len(n_j),
+        "training samples N": int(n_j.sum()),
+        "smallest and largest class": f"{int(n_j.min())} and {int(n_j.max())}",
+        "n_B": plan.n_b,
+        "snapshots of the rarest class": plan.max_depth,
+        "dimensions d": dim,
+        "dtype": settings.dtype,
+        "epochs": epochs,
+        "classifiers": "whole" if settings.steps is None else f"{settings.steps} steps on A^E",
+        "keep": str(settings.keep),
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _run_epochs(
+    numbers: Iterator[int],
+    last: int,
+    source: GeneratedFeatures,
+    labels: Tensor,
+    buffer: SnapshotBuffer,
+    recorder: SnapshotRecorder,
+    meter: Meter,
+    settings: FeatureRehearsal,
+) -> Snapshot:
+    """Every epoch's batches into the buffer and its snapshot to the recorder; the last snapshot."""
+    for epoch in numbers:
+        order = torch.randperm(len(labels), generator=generator("cpu", settings.seed, "order", epoch))
+        for batch in order.to(labels.device).split(settings.batch_size):
+            with meter.part("generate features (no part of a run)"):
+                features = source.of(labels[batch], batch, epoch)
+            with meter.part("capture a batch"):
+                buffer.capture(batch, features)
+        with meter.part("finish a snapshot"):
+            snapshot = buffer.finish(epoch)
+        recorder.end_epoch(snapshot, last=epoch == last)
+    if recorder.last is None:
+        raise RuntimeError("a rehearsal has at least one epoch")
+    return recorder.last
 
 
 def _classifier(experiment: Experiment, task: Task) -> FollowingClassifier:
@@ -294,7 +241,7 @@ def _classifier(experiment: Experiment, task: Task) -> FollowingClassifier:
 
 def _heads(
     classifiers: dict[str, FollowingClassifier],
-    followers: dict[str, _TimedFollower],
+    followers: dict[str, TimedFollower],
     recorder: SnapshotRecorder,
     meter: Meter,
     dim: int,
@@ -376,26 +323,18 @@ def _read_back(store: SnapshotStore, last: Snapshot, meter: Meter, report: Repor
     report.checks.append(Check("Z^E reads back bit for bit (1)", int(same), 1, exact=True))
 
 
-def _stored(
-    settings: FeatureRehearsal,
-    timed: _Timed,
-    epochs: int,
-    snapshot_bytes: int,
-    moments: int,
-    report: Report,
-) -> None:
+def _stored(settings: FeatureRehearsal, timed: Timed, epochs: int, shard: int, report: Report) -> None:
     kept = epochs if settings.keep == "all" else min(settings.keep, epochs)
     measured = max(timed.stores, default=0)
     report.disk["snapshots on disk, at the most after a write"] = measured
-    stated = kept * shard_bytes(snapshot_bytes, moments)
     what = f"bytes on disk of {kept} kept snapshots: N d features, 2 C d moments and a header each"
-    report.checks.append(Check(what, measured, stated))
+    report.checks.append(Check(what, measured, kept * shard))
 
 
 def _remembered(
     trails: dict[BacktrackPlan, Trail],
     buffer: SnapshotBuffer,
-    timed: _Timed,
+    timed: Timed,
     meter: Meter,
     before: int | None,
     report: Report,
@@ -473,16 +412,6 @@ def _extrapolate(
 def shard_bytes(features: int, moments: int) -> int:
     """What a stored snapshot takes: ``features`` bytes of features, twice ``moments`` numbers, a header."""
     return features + 2 * _MOMENT_BYTES * moments + _HEADER_BYTES
-
-
-def trail_bytes(trail: Trail) -> int:
-    """Bytes of the tensors that a trail holds beside its plan."""
-    return sum(value.nbytes for value in trail.state_dict().values() if isinstance(value, Tensor))
-
-
-def folder_bytes(folder: Path) -> int:
-    """Bytes of the files below ``folder``; 0 where it is not there."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def device_name(device: torch.device) -> str:

@@ -20,9 +20,10 @@ from lt_bench.config import Experiment, load_experiment
 from lt_bench.data.class_counts import ClassCounts
 from lt_bench.engine.checkpoints import allow_logs_in_checkpoints, saved_epochs
 from lt_bench.errors import LTBenchError
-from lt_bench.rehearsal.features import MORE_EPOCHS, device_name, folder_bytes, shard_bytes
+from lt_bench.rehearsal.features import MORE_EPOCHS, device_name, shard_bytes
 from lt_bench.rehearsal.meter import Part
 from lt_bench.rehearsal.report import Check, Report
+from lt_bench.rehearsal.timed import folder_bytes
 from lt_bench.run import Settings, run
 from lt_bench.snapshots.plan import class_specific_plan
 
@@ -104,9 +105,9 @@ def rehearse_images(
     )
     with tempfile.TemporaryDirectory(prefix="rehearsal-", dir=settings.work_dir) as folder:
         place = Settings(Path(folder) / "work", Path(folder) / "records")
-        outcome = run(experiments, [settings.seed], place, console)
+        records = run(experiments, [settings.seed], place, console)
         seen: set[str] = set()
-        for _, record in outcome.records:
+        for _, record in records:
             assert record.stage1 is not None, "what was run here has a stage 1"
             stage = record.stage1["identity"]
             if stage not in seen:
@@ -121,7 +122,7 @@ def rehearse_images(
         report.disk["all files of the run"] = folder_bytes(Path(folder))
     where = "device's allocator" if device.type == "cuda" else "process, resident"
     # Of the records: every part of a run reads its own peak, and begins with a new one.
-    report.memory[f"{where}, at the most"] = max(r.peak_memory_bytes or 0 for _, r in outcome.records)
+    report.memory[f"{where}, at the most"] = max(r.peak_memory_bytes or 0 for _, r in records)
     stage_seconds = sum(part.seconds for part in report.parts if part.name.startswith("stage 1"))
     report.extrapolated = {
         f"stage 1 of {settings.schedule} epochs, s": f"{stage_seconds / epochs * settings.schedule:,.1f}",

@@ -18,7 +18,7 @@ from lt_bench.engine.stage1 import StageOne, build_representation
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.record import record_key, record_path
 from lt_bench.files import check_writable
-from lt_bench.run import Job, Settings, jobs_of, recorded_config
+from lt_bench.run.jobs import Job, Settings, jobs_of, recorded_config
 from lt_bench.sweep.job import Spec
 
 
@@ -50,7 +50,7 @@ def plan(
         records: folder of run records.
 
     Raises:
-        LTBenchError: a run cannot end well, see :func:`lt_bench.run.jobs_of`; the record of another run
+        LTBenchError: a run cannot end well, see :func:`lt_bench.run.jobs.jobs_of`; the record of another run
             lies where one would be written.
     """
     check_writable(records)

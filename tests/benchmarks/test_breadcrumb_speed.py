@@ -83,7 +83,7 @@ def trained(folder: Path, stems: tuple[str, ...], epochs: int) -> list[RunRecord
     dataset = {"type": "array_lt", "path": str(folder / "images.npz")}
     experiments = [cifar_experiment(f"{stem}_r32", dataset, stage1__epochs=epochs) for stem in stems]
     outcome = run(experiments, [0], Settings(folder / "work", folder / "records"), Console(quiet=True))
-    return [record for _, record in outcome.records]
+    return [record for _, record in outcome]
 
 
 def depth(folder: Path) -> int:

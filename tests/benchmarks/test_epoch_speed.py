@@ -34,12 +34,14 @@ import torch.nn.functional as F
 from mmengine.device import get_device
 from rich.console import Console
 
-import lt_bench.engine.stage1 as stage1_module
 from lt_bench.engine.data import build_data, training_loader
 from lt_bench.engine.loop import StageOneLoop
-from lt_bench.engine.stage1 import StageOne, build_model, train
+from lt_bench.engine.runner import StageOneRunner
+from lt_bench.engine.stage1 import StageOne, build_model
+from lt_bench.engine.training import train
 from lt_bench.models.stage_one import Numerics
 from lt_bench.registry import METHODS
+from lt_bench.snapshots.hook import SnapshotHook
 from lt_bench.task import Task
 from tests import plain_loop
 from tests.cifar_shape import cifar_experiment, cifar_shape
@@ -138,7 +140,7 @@ def test_harness_epoch_against_a_bare_loop_and_the_released_one(
     harness: list[float] = []
     ends: list[float] = []
     run_epoch = StageOneLoop.run_epoch
-    end_epoch = stage1_module.SnapshotHook.after_train_epoch
+    end_epoch = SnapshotHook.after_train_epoch
 
     def in_turn(loop: StageOneLoop) -> None:
         start = now()
@@ -148,13 +150,13 @@ def test_harness_epoch_against_a_bare_loop_and_the_released_one(
         compiled.epoch()
         released.epoch()
 
-    def timed_end(hook: stage1_module.SnapshotHook, runner: stage1_module.StageOneRunner) -> None:
+    def timed_end(hook: SnapshotHook, runner: StageOneRunner) -> None:
         start = now()
         end_epoch(hook, runner)
         ends.append(now() - start)
 
     monkeypatch.setattr(StageOneLoop, "run_epoch", in_turn)
-    monkeypatch.setattr(stage1_module.SnapshotHook, "after_train_epoch", timed_end)
+    monkeypatch.setattr(SnapshotHook, "after_train_epoch", timed_end)
     following = {
         alignment: METHODS.build(
             {**config["method"]["classifier"], "alignment": alignment, "task": stage.task}
@@ -168,10 +170,11 @@ def test_harness_epoch_against_a_bare_loop_and_the_released_one(
             "following": following,
             "plans": [classifier.plan() for classifier in following.values()],
             "resume": False,
-            "force": False,
+            "restart": False,
             "launcher": "none",
             "console": Console(quiet=True),
             "code": {"version": "benchmark", "commit": None, "dirty": None},
+            "teachers": {},
         },
         rounds=1,
     )

@@ -33,7 +33,7 @@ from lt_bench.evaluation.shots import shot_groups
 from lt_bench.leaderboard.spec import Section, TableSpec, load_spec, parse_spec
 from lt_bench.models.stage_one import build_backbone
 from lt_bench.registry import METHODS
-from lt_bench.run import Settings, jobs_of
+from lt_bench.run.jobs import Settings, jobs_of
 from lt_bench.task import Task
 from tests.image_tree import ImageTree, coloured_splits, write_image_tree
 
@@ -430,8 +430,8 @@ def test_every_kind_of_classifier_is_fitted(trees: dict[str, ImageTree], launch:
     experiments = [shortened(config, trees["imagenet_lt"]) for config in ONE_OF_EACH]
     assert {e.config["method"]["classifier"]["type"] for e in experiments} == kinds
     outcome = launch(*experiments)
-    assert [record.name for _, record in outcome.records] == list(ONE_OF_EACH)
-    for _, record in outcome.records:
+    assert [record.name for _, record in outcome] == list(ONE_OF_EACH)
+    for _, record in outcome:
         assert record.scores.group_classes == {"many": 1, "medium": 2, "few": 3}
 
 
@@ -442,7 +442,7 @@ def test_workers_that_outlive_training_do_not_hold_its_folder(
     experiment.config["runtime"]["workers"] = 1
     # Training and fitting each take the folder; a second call takes it again.
     launch(experiment)
-    launch(experiment, force=True)
+    launch(experiment, replace=True)
 
 
 def test_missing_pretrained_weights_are_told_before_training(

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-import lt_bench.run as run_module
 from lt_bench.data.images import ImageSet
 from lt_bench.engine.stage2 import FrozenRepresentation
 from lt_bench.errors import LTBenchError
+from lt_bench.run import scoring
 
 
 @pytest.fixture()
@@ -27,7 +27,7 @@ def opened(
             super().__init__(*given)
             found.append(self)
 
-    monkeypatch.setattr(run_module, "FrozenRepresentation", Noting)
+    monkeypatch.setattr(scoring, "FrozenRepresentation", Noting)
     launch(short("plain", **{"stage1.epochs": 1, "runtime.eval_batch_size": 33}))
     return found[0]
 

@@ -86,7 +86,7 @@ def test_a_truncated_store_or_record_is_named(
         late.config["method"]["label"] = "late"
         options = {"folder": "here", "force": True}
     else:
-        path, late, options = first.records[0][0], short("breadcrumb_strong"), {}
+        path, late, options = first[0][0], short("breadcrumb_strong"), {}
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(LTBenchError, match=rf"{path.name}"):

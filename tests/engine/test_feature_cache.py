@@ -12,7 +12,7 @@ from torch import Tensor
 import lt_bench.engine.stage2 as stage2_module
 from lt_bench.engine.feature_cache import FeatureCache
 from lt_bench.engine.stage2 import FrozenRepresentation
-from lt_bench.run import Settings, jobs_of
+from lt_bench.run.jobs import Settings, jobs_of
 from methods.ncm import NCM
 from tests.short import SHORT
 
@@ -119,9 +119,9 @@ def test_crt_and_lws_share_their_images_and_give_what_they_give_alone(
     short: Callable, launch: Callable, forwards: list[int]
 ) -> None:
     crt, lws = short("crt"), short("lws", **{"method.classifier.recipe.epochs": 1})
-    together = launch(crt, lws, folder="together").records
+    together = launch(crt, lws, folder="together")
     shared = len(forwards)
-    alone = [launch(one, folder="alone").records[0] for one in (crt, lws)]
+    alone = [launch(one, folder="alone")[0] for one in (crt, lws)]
     assert shared == 2 * (len(forwards) - shared) // 3, "two epochs of cRT, the first of which is LWS's"
     for (_, one), (_, other) in zip(together, alone, strict=True):
         assert one.scores == other.scores
@@ -166,9 +166,9 @@ def test_a_search_over_a_classifier_makes_its_features_once(tmp_path, forwards: 
 
 def test_features_are_those_of_the_model(short: Callable, launch: Callable, monkeypatch) -> None:
     """The cache hands on what the model gave: the classifier of a run without one is the same."""
-    kept = launch(short("crt"), short("disalign"), folder="kept").records
+    kept = launch(short("crt"), short("disalign"), folder="kept")
     monkeypatch.setattr(stage2_module, "FeatureCache", lambda spent: FeatureCache(spent, most_bytes=0))
-    made = launch(short("crt"), short("disalign"), folder="made").records
+    made = launch(short("crt"), short("disalign"), folder="made")
     assert [r.scores for _, r in kept] == [r.scores for _, r in made]
 
 
@@ -176,7 +176,7 @@ def test_features_of_the_training_images_are_counted_for_each_who_uses_them(
     short: Callable, launch: Callable
 ) -> None:
     outcome = launch(short("ncm"), short("ncm+logit_adjusted"))
-    first, second = (record.stage_parts["stage2"] for _, record in outcome.records)
+    first, second = (record.stage_parts["stage2"] for _, record in outcome)
     assert first["shared"] == 0 < second["shared"]
     assert second["shared"] == pytest.approx(first["features"] - second["features"])
 
@@ -191,5 +191,5 @@ def test_a_classifier_s_own_features_are_not_another_s(
         return original(self, stage)
 
     monkeypatch.setattr(NCM, "fit", asking_twice)
-    ((_, record),) = launch(short("ncm")).records
+    ((_, record),) = launch(short("ncm"))
     assert record.stage_parts["stage2"]["shared"] == 0

@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import lt_bench.run as run_module
 from lt_bench.config import Experiment, load_experiment
 from lt_bench.engine.network import check_network
 from lt_bench.errors import LTBenchError
 from lt_bench.registry import MODELS
-from lt_bench.run import Settings, jobs_of
+from lt_bench.run import jobs as run_jobs
+from lt_bench.run.jobs import Settings, jobs_of
 from tests.image_trees import write_imagenet_lt
 from tests.short import SHORT
 
@@ -143,7 +143,7 @@ def test_a_network_is_looked_at_once_and_draws_nothing(
     short: Short, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    monkeypatch.setattr(run_module, "check_network", lambda config, data, single: seen.append(config))
+    monkeypatch.setattr(run_jobs, "check_network", lambda config, data, single: seen.append(config))
     other = dataclasses.replace(short("plain", **{"model.backbone.width": 4}), name="digits_lt/narrow")
     jobs(tmp_path, short("plain"), short("crt"), short("ldam"), other, seeds=(0, 1))
     assert [config["model"]["backbone"]["width"] for config in seen] == [16, 4]

@@ -18,7 +18,7 @@ from lt_bench.engine.stage1 import follower_name
 from lt_bench.errors import LTBenchError
 from lt_bench.method import Prediction
 from lt_bench.registry import DATA_SAMPLERS, METHODS, MODELS, TRANSFORMS
-from lt_bench.run import recorded_config
+from lt_bench.run.jobs import recorded_config
 from tests.short import SHORT
 
 OWN = """
@@ -134,7 +134,7 @@ def test_transforms_of_evaluation_count_where_stage_1_or_snapshots_are_made_thro
     weak = {"method.representation.sampler": {"type": "square_root"}, **scaled}
     launch(own(stem="breadcrumb_weak", **weak))
     with pytest.raises(LTBenchError, match="took its snapshots with code"):
-        launch(own(OWN + "# edited\n", "breadcrumb_weak", **weak), force=True)
+        launch(own(OWN + "# edited\n", "breadcrumb_weak", **weak), replace=True)
 
 
 def test_a_file_counts_as_it_was_when_it_was_first_looked_at(own: Callable, tmp_path: Path) -> None:
@@ -148,13 +148,13 @@ def test_an_edited_method_is_another_run_of_another_stage_1(
     own: Callable, launch: Callable, tmp_path: Path
 ) -> None:
     given = {"method.representation": {"_delete_": True, "type": "outside_loss"}}
-    ((_, first),) = launch(own(**given)).records
+    ((path, first),) = launch(own(**given))
     assert list(first.config["code"]) == ["method outside_loss"]
-    assert launch(own(**given)).found
+    assert launch(own(**given)) == [(path, first)]
     edited = OWN.replace("label_smoothing=0.1", "label_smoothing=0.5")
     with pytest.raises(LTBenchError, match="another run of that name .*other code of your own"):
         launch(own(edited, **given))
-    ((_, second),) = launch(own(edited, **given), force=True).records
+    ((_, second),) = launch(own(edited, **given), replace=True)
     assert second.key != first.key and second.scores != first.scores
     assert len(list(tmp_path.glob("here/work/stage1/*/stage1.json"))) == 2
 
@@ -170,7 +170,7 @@ def test_an_edited_classifier_is_fitted_anew_on_the_same_stage_1(
     after = own(OWN + "# edited\n", "breadcrumb_strong", **given)
     assert follower_name(after.config["method"]["classifier"]) != name
     assert recorded_config(after)["code"] != json.loads(name)["code"]
-    launch(after, force=True)
+    launch(after, replace=True)
     assert len(list(tmp_path.glob("here/work/stage1/*/stage1.json"))) == 1
 
 

@@ -50,7 +50,7 @@ def stopped(launch: Callable, experiments: list[Experiment], folder: Path) -> Pa
 def test_the_parts_of_every_record_add_up(short: Callable, launch: Callable, tmp_path: Path) -> None:
     options = {"stage1.epochs": 10, "runtime.val_interval": 2}
     stems = ("plain", "crt", "ncm", "breadcrumb_strong", "breadcrumb_weak", "tau_norm", "oltr")
-    records = {r.name.split("/")[1]: r for _, r in launch(*(short(s, **options) for s in stems)).records}
+    records = {r.name.split("/")[1]: r for _, r in launch(*(short(s, **options) for s in stems))}
     for record in records.values():
         assert_whole(record)
     stage1 = records["plain"].stage_parts["stage1"]
@@ -129,7 +129,7 @@ def test_a_resumed_run_knows_the_parts_of_the_calls_before(
         checkpoint["meta"]["stage_seconds"] += value
     torch.save(checkpoint, saved_epochs(stage)[3])
     outcome = launch(*experiments, resume=True)
-    for _, record in outcome.records:
+    for _, record in outcome:
         assert_whole(record)
     parts = manifest(tmp_path / "here")["parts"]
     for name, value in more.items():
@@ -150,12 +150,10 @@ def test_a_classifier_that_joins_at_a_resume_has_all_of_its_time(
         observe(self, *args)
 
     monkeypatch.setattr(BreadcrumbFollower, "observe", slow)
-    records = [
-        record for _, record in launch(short("plain"), short("breadcrumb_strong"), resume=True).records
-    ]
+    records = [record for _, record in launch(short("plain"), short("breadcrumb_strong"), resume=True)]
     assert records[1].stage_parts["stage2"]["following"] >= 0.5, "of five epochs"
     assert sum(manifest(tmp_path / "here")["parts"].values()) >= 0.5
-    assert records[1].scores == launch(short("breadcrumb_strong"), folder="alone").records[0][1].scores
+    assert records[1].scores == launch(short("breadcrumb_strong"), folder="alone")[0][1].scores
     for record in records:
         assert_whole(record)
 
@@ -172,7 +170,7 @@ def test_what_a_student_learns_from_beforehand_is_in_its_time(
         learn_from(self, *args)
 
     monkeypatch.setattr(LFME, "learn_from", slow)
-    (record,) = (record for _, record in launch(short("lfme")).records)
+    (record,) = (record for _, record in launch(short("lfme")))
     assert record.stage_parts["stage1"]["forward"] >= 0.5 and record.stage_seconds["stage1"] >= 0.5
     assert_whole(record)
 
@@ -187,7 +185,7 @@ def test_a_checkpoint_without_parts_is_gone_on_with_and_said(
     del checkpoint["meta"]["stage_parts"]
     torch.save(checkpoint, path)
     before = checkpoint["meta"]["stage_seconds"]
-    record = launch(*experiments, resume=True).records[0][1]
+    record = launch(*experiments, resume=True)[0][1]
     parts = record.stage_parts["stage1"]
     followers = sum(checkpoint["meta"]["follower_seconds"].values())
     assert parts["not measured"] == pytest.approx(before - followers, abs=1e-5)
@@ -203,7 +201,7 @@ def test_a_stage_1_of_before_has_no_parts_and_its_record_says_so(
     (path,) = tmp_path.glob("here/work/stage1/*/stage1.json")
     old = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("parts", "clock")}
     path.write_text(json.dumps(old))
-    (place, record), *_ = launch(short("crt")).records
+    (place, record), *_ = launch(short("crt"))
     assert record.stage_parts is not None and record.stage_parts["stage1"] is None
     assert read_record(place) == record
     assert stage1_times([record]) == {}
@@ -232,7 +230,7 @@ def test_profiling_an_epoch_of_few_steps(
 
     images = len(build_data(short("plain").config["dataset"]).train)
     options = {"stage1.batch_size": -(-images // steps), "stage1.epochs": 2}
-    assert launch(short("plain", **options), profile=True).records
+    assert launch(short("plain", **options), profile=True)
     recorded = [path.name for path in tmp_path.glob("here/work/stage1/*/profile/*")]
     assert sorted(recorded) == ["operators.txt", "trace.json"]
 

@@ -144,7 +144,7 @@ def assert_same_mean(one: list[float], two: list[float]) -> None:
 def test_digits_are_learnt_as_well(launch: Callable) -> None:
     experiment = load_experiment("digits_lt/plain", {"stage1.numerics": FAST, "snapshots.keep": 0})
     seeds = tuple(range(5))
-    harness = [record.scores.overall for _, record in launch(experiment, seeds=seeds).records]
+    harness = [record.scores.overall for _, record in launch(experiment, seeds=seeds)]
     plain = [accuracy_of_plain_loop(experiment, seed, padding=1, flip=False) for seed in seeds]
     assert_same_mean(harness, plain)
 
@@ -162,6 +162,6 @@ def test_fashion_mnist_is_learnt_as_well(launch: Callable) -> None:
         "snapshots.keep": 0,
     }
     experiment = load_experiment("fashion_mnist_lt/plain", options)
-    harness = [record.scores.overall for _, record in launch(experiment, seeds=seeds).records]
+    harness = [record.scores.overall for _, record in launch(experiment, seeds=seeds)]
     plain = [accuracy_of_plain_loop(experiment, seed, padding=2, flip=True) for seed in seeds]
     assert_same_mean(harness, plain)

@@ -17,7 +17,7 @@ from lt_bench.engine.data import build_data, training_loader
 from lt_bench.engine.stage1 import StageOne, build_model, representation_of
 from lt_bench.engine.stage2 import FrozenRepresentation
 from lt_bench.models.global_batch_norm import with_global_batch_norm
-from lt_bench.run import Settings, jobs_of
+from lt_bench.run.jobs import Settings, jobs_of
 from lt_bench.snapshots.snapshot import class_order
 from lt_bench.task import Task
 from tests.ranks import finish, need_gloo, run_script, start

@@ -72,7 +72,7 @@ def manifests(folder: Path) -> dict[str, dict]:
 
 
 def scores(outcome) -> list:
-    return [record.scores for _, record in outcome.records]
+    return [record.scores for _, record in outcome]
 
 
 def stop_in_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +143,7 @@ def test_resumed_equals_uninterrupted(
 def test_stopped_between_stages_loses_nothing(
     short: Callable, launch: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import lt_bench.run as run_module
+    from lt_bench.run import call
 
     experiments = [short(stem) for stem in METHODS]
     whole = launch(*experiments, folder="whole")
@@ -152,7 +152,7 @@ def test_stopped_between_stages_loses_nothing(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "write_record", broken)
+        patch.setattr(call, "write_record", broken)
         with pytest.raises(Killed):
             launch(*experiments, folder="cut")
     resumed = launch(*experiments, folder="cut")
@@ -160,14 +160,14 @@ def test_stopped_between_stages_loses_nothing(
     assert scores(resumed) == scores(whole)
 
 
-def test_force_starts_over(short: Callable, launch: Callable, tmp_path: Path) -> None:
+def test_restart_trains_from_the_start(short: Callable, launch: Callable, tmp_path: Path) -> None:
     experiment = short("plain")
     whole = launch(experiment, folder="whole")
     with pytest.MonkeyPatch.context() as patch:
         stop_in_step(patch)
         with pytest.raises(Killed):
             launch(experiment, folder="cut")
-    again = launch(experiment, folder="cut", force=True)
+    again = launch(experiment, folder="cut", restart=True)
     assert scores(again) == scores(whole)
 
 
@@ -185,7 +185,7 @@ def test_truncated_checkpoint_is_named(short: Callable, launch: Callable, tmp_pa
     with pytest.raises(LTBenchError, match=r"epoch_3\.pth.*delete it.*epoch 2"):
         launch(experiment, resume=True)
     saved[3].unlink()
-    assert launch(experiment, resume=True).records
+    assert launch(experiment, resume=True)
 
 
 def command(folder: Path, *more: str) -> list[str]:
@@ -345,9 +345,9 @@ def test_where_training_does_not_show_every_sample_snapshots_have_a_pass_of_thei
     options = {"method.representation.sampler": {"type": "square_root"}}
     stems = ("breadcrumb_strong", "breadcrumb_weak", "plain")
     outcome = launch(*(short(stem, **options) for stem in stems))
-    (usual,) = (record for _, record in launch(short("plain"), folder="usual").records)
+    (usual,) = (record for _, record in launch(short("plain"), folder="usual"))
     assert [m["snapshots"]["capture"] for m in manifests(tmp_path / "here").values()] == ["epoch_end"]
-    strong, weak, kept = (record for _, record in outcome.records)
+    strong, weak, kept = (record for _, record in outcome)
     for record in (strong, weak):
         assert record.method["notes"]["snapshots"] == {"capture": "epoch_end", "dtype": "float32"}
     assert "snapshots" not in kept.method["notes"]
@@ -396,7 +396,7 @@ def test_snapshots_do_not_go_on_through_other_transforms(short: Callable, launch
             launch(short(stem))
     with pytest.raises(LTBenchError, match="took its snapshots with .*'transforms'"):
         launch(short(stem, **{"test_transforms.0.mean": [1.0]}), resume=True)
-    assert launch(short(stem), resume=True).records
+    assert launch(short(stem), resume=True)
 
 
 @pytest.mark.parametrize(

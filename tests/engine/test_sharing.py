@@ -8,23 +8,23 @@ from pathlib import Path
 import pytest
 import torch
 
-import lt_bench.run as run_module
 from lt_bench.engine.checkpoints import latest_checkpoint
 from lt_bench.engine.locks import exclusive
 from lt_bench.errors import LTBenchError
+from lt_bench.run import training
 
 
 @pytest.fixture()
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Identities of the stage 1s that were trained."""
     done: list[str] = []
-    original = run_module.train
+    original = training.train
 
     def train(stage, **kwargs):
         done.append(stage.identity)
         return original(stage, **kwargs)
 
-    monkeypatch.setattr(run_module, "train", train)
+    monkeypatch.setattr(training, "train", train)
     return done
 
 
@@ -57,15 +57,15 @@ def test_what_changes_no_weights_changes_no_identity(
 def test_an_identical_call_finds_its_record(short: Callable, launch: Callable, trainings: list[str]) -> None:
     first = launch(short("plain"))
     again = launch(short("plain"))
-    assert again.found == [first.records[0][0]] and len(trainings) == 1
-    assert again.records[0][1] == first.records[0][1]
-    forced = launch(short("plain"), force=True)
-    assert not forced.found
-    assert forced.records[0][1].scores == first.records[0][1].scores
+    # With its times and the moment it was made.
+    assert again == first and len(trainings) == 1
+    replaced = launch(short("plain"), replace=True)
+    assert replaced != first and len(trainings) == 1
+    assert replaced[0][1].scores == first[0][1].scores
 
 
 def test_another_run_is_not_overwritten(short: Callable, launch: Callable) -> None:
-    (path, _), *_ = launch(short("plain")).records
+    (path, _), *_ = launch(short("plain"))
     before = path.read_bytes()
     with pytest.raises(LTBenchError, match="another run"):
         launch(short("plain", **{"stage1.epochs": 2}))

@@ -19,7 +19,7 @@ STEPS = [6, 12, 18, 24, 30, 36]
 def test_tensorboard_by_default(short: Callable, launch: Callable, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    (_, record), *_ = launch(short("plain", **{**FEW, "runtime.val_interval": 1})).records
+    (_, record), *_ = launch(short("plain", **{**FEW, "runtime.val_interval": 1}))
     (events,) = tmp_path.glob("here/work/stage1/*/*/vis_data/events.out.tfevents.*")
     seen = EventAccumulator(str(events)).Reload()
     assert {"loss", "lr", "shot/overall"} <= set(seen.Tags()["scalars"])

@@ -18,7 +18,7 @@ from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from safetensors.torch import load_file
 
-import lt_bench.engine.stage1 as stage1_module
+from lt_bench.engine import training
 from lt_bench.engine.data import build_data, evaluation_loader, training_loader
 from lt_bench.engine.loop import StageOneLoop
 from lt_bench.engine.stage1 import StageOne, build_model
@@ -75,18 +75,18 @@ class Calls(Hook):
 @pytest.fixture()
 def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     noted = Calls()
-    original = stage1_module._runner
+    original = training._runner
 
     def with_calls(stage, model, device, hooks, *more):
         return original(stage, model, device, [*hooks, noted], *more)
 
-    monkeypatch.setattr(stage1_module, "_runner", with_calls)
+    monkeypatch.setattr(training, "_runner", with_calls)
     return noted
 
 
 def test_hooks_fire_at_the_documented_points(short: Callable, launch: Callable, calls: Calls) -> None:
     options = {"stage1.epochs": 2, "runtime.log_interval": 3}
-    (_, record), *_ = launch(short("plain", **options)).records
+    (_, record), *_ = launch(short("plain", **options))
     steps = -(-record.dataset["sizes"]["train"] // 32)
     epoch = ["before_train_epoch", *["before_train_iter", "after_train_iter"] * steps, "after_train_epoch"]
     assert calls.seen == ["before_train", *epoch, *epoch, "after_train"]
@@ -154,7 +154,7 @@ def test_every_step_has_its_epochs_rate(
 
     monkeypatch.setattr(OptimWrapper, "update_params", update_params)
     options = {"stage1.epochs": 4, "stage1.schedule": schedule, "stage1.optimizer.lr": 0.05}
-    (_, record), *_ = launch(short("plain", **options)).records
+    (_, record), *_ = launch(short("plain", **options))
     steps = -(-record.dataset["sizes"]["train"] // 32)
     expected = [0.05 * factor for factor in factors for _ in range(steps)]
     assert rates == pytest.approx(expected, rel=1e-6)
@@ -172,7 +172,7 @@ def test_a_clipped_gradient_moves_the_weights_no_further(
         "stage1.optimizer.weight_decay": 0.0,
     }
     experiment = short("plain", **options)
-    (_, record), *_ = launch(experiment).records
+    (_, record), *_ = launch(experiment)
     start = build_model(untrained(experiment.config, tmp_path))
     trained = trained_weights(tmp_path / "here", 1)
     moved = [(trained[name] - value.detach()).double().norm() for name, value in start.named_parameters()]
@@ -217,7 +217,7 @@ def test_snapshots_are_the_training_forward(short: Callable, launch: Callable, t
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StageOneLoop, "run_epoch", run_epoch)
-        (_, record), *_ = launch(short("plain", **{"stage1.epochs": 2})).records
+        (_, record), *_ = launch(short("plain", **{"stage1.epochs": 2}))
     from lt_bench.registry import DATASETS
 
     data = DATASETS.build({"type": "digits_lt", "imbalance_factor": SHORT["dataset.imbalance_factor"]})
@@ -299,7 +299,7 @@ def test_mmpretrain_backbone_and_resnet10(short: Callable, launch: Callable, tmp
         model = {"backbone": backbone, "feature_dim": 512}
         experiment = short("plain", **{"stage1.epochs": 1})
         experiment.config["model"] = model
-        (_, record), *_ = launch(experiment, folder=name).records
+        (_, record), *_ = launch(experiment, folder=name)
         assert record.scores.overall > 0
     experiment.config["model"] = {"backbone": backbones["mmpretrain.ResNet"]}
     with pytest.raises(LTBenchError, match=r"model\.feature_dim is missing"):
@@ -351,9 +351,7 @@ def test_two_processes(short: Callable, launch: Callable, tmp_path: Path) -> Non
     assert json.loads(manifest.read_text())["world_size"] == 2
     assert len(list(tmp_path.glob("two/records/digits_lt/*/seed_0.json"))) == 2
     # What two ranks trained, one device goes on with.
-    (_, record), *_ = launch(
-        short("ncm", **{"stage1.epochs": 3, "stage1.batch_size": 32}), folder="two"
-    ).records
+    (_, record), *_ = launch(short("ncm", **{"stage1.epochs": 3, "stage1.batch_size": 32}), folder="two")
     assert record.scores.overall > 0
     features = shards(tmp_path / "two")["epoch_0003.safetensors"]["features"]
     assert bool((features.abs().sum(1) > 0).all())

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lt_bench.cli import parse_options
+from lt_bench.commands.options import parse_options
 from lt_bench.engine.stage1 import follower_name
 from lt_bench.figures.finished_stage import finished_stage
 from lt_bench.figures.hard_examples import HardExampleCounter, count_hard, hard_examples

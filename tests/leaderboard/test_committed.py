@@ -12,7 +12,7 @@ from lt_bench.config import load_experiment
 from lt_bench.evaluation.record import plain, read_records
 from lt_bench.leaderboard.spec import list_specs
 from lt_bench.leaderboard.writing import check_tables
-from lt_bench.run import recorded_config
+from lt_bench.run.jobs import recorded_config
 
 ROOT = Path(__file__).parents[2]
 BOARDS = ROOT / "leaderboards"

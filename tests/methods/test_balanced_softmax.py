@@ -69,5 +69,5 @@ def test_reads_no_value_and_saves_nothing() -> None:
 
 
 def test_end_to_end(short, launch) -> None:
-    (_, record), *_ = launch(short("balanced_softmax", **{"stage1.epochs": 2})).records
+    (_, record), *_ = launch(short("balanced_softmax", **{"stage1.epochs": 2}))
     assert record.label == "Balanced Softmax"

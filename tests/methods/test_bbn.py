@@ -162,9 +162,9 @@ def test_refuses() -> None:
 
 def test_runs_end_to_end_and_back_tracks(short: Callable, launch: Callable) -> None:
     options = {"stage1.epochs": 2}
-    (_, record), *_ = launch(short("bbn", **options)).records
+    (_, record), *_ = launch(short("bbn", **options))
     assert record.label == "BBN" and not record.method["notes"]
     # Snapshots are of every image's own feature, from a pass of their own.
     strong = {"type": "breadcrumb", "variant": "strong", "n_b": 40}
-    (_, record), *_ = launch(short("bbn", **options, **{"method.classifier": strong}), folder="there").records
+    (_, record), *_ = launch(short("bbn", **options, **{"method.classifier": strong}), folder="there")
     assert record.method["notes"]["epochs"] == 2 and record.method["notes"]["epochs_on_trails"] == 1

@@ -233,7 +233,7 @@ def test_end_to_end_with_a_second_stage(short: Callable, launch: Callable) -> No
     """Its own classifier, and one that is trained anew on the first views of the same stage 1."""
     alone = short("bcl", **{"stage1.epochs": 2})
     again = short("bcl", **{"stage1.epochs": 2, "method.classifier.type": "crt"})
-    records = [r for _, r in launch(alone, replace(again, name="digits_lt/bcl_crt")).records]
+    records = [r for _, r in launch(alone, replace(again, name="digits_lt/bcl_crt"))]
     assert records[0].label == "BCL" and records[0].scores != records[1].scores
 
 

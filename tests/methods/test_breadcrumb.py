@@ -56,9 +56,9 @@ def follow(classifier, epochs: int, upto: int | None = None, follower=None):
 @pytest.mark.parametrize("alignment", ["mean", "variance", "class_agnostic", "none"])
 def test_alongside_equals_replay(short: Callable, launch: Callable, alignment: str) -> None:
     strong = short("breadcrumb_strong", **{"method.classifier.alignment": alignment})
-    alongside = launch(strong, folder="alongside").records[0][1]
+    alongside = launch(strong, folder="alongside")[0][1]
     launch(short("plain"), folder="replay")
-    replayed = launch(strong, folder="replay").records[0][1]
+    replayed = launch(strong, folder="replay")[0][1]
     assert replayed.scores == alongside.scores
     assert replayed.method["notes"] == alongside.method["notes"]
     assert alongside.method["notes"]["epochs_on_trails"] >= 2
@@ -67,17 +67,17 @@ def test_alongside_equals_replay(short: Callable, launch: Callable, alignment: s
 def test_the_two_forms_give_the_same_bits(
     short: Callable, launch: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import lt_bench.run as run_module
+    from lt_bench.run import scoring
 
     heads: list[dict[str, torch.Tensor]] = []
-    original = run_module.fit
+    original = scoring.fit
 
     def fit(classifier, config, stage):
         fitted = original(classifier, config, stage)
         heads.append({k: v.clone() for k, v in fitted.head.state_dict().items()})
         return fitted
 
-    monkeypatch.setattr(run_module, "fit", fit)
+    monkeypatch.setattr(scoring, "fit", fit)
     launch(short("breadcrumb_strong"), folder="alongside")
     launch(short("plain"), folder="replay")
     launch(short("breadcrumb_strong"), folder="replay")
@@ -88,7 +88,7 @@ def test_the_two_forms_give_the_same_bits(
 def test_final_trail_of_checkpoint_equals_that_of_shards(
     short: Callable, launch: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import lt_bench.run as run_module
+    from lt_bench.run import scoring
 
     opened: list[FrozenRepresentation] = []
 
@@ -97,7 +97,7 @@ def test_final_trail_of_checkpoint_equals_that_of_shards(
             super().__init__(stage)
             opened.append(self)
 
-    monkeypatch.setattr(run_module, "FrozenRepresentation", Noting)
+    monkeypatch.setattr(scoring, "FrozenRepresentation", Noting)
     launch(short("plain"))
     (stage,) = opened
     plan = class_specific_plan(stage.task.counts)
@@ -284,9 +284,9 @@ def test_strong_without_snapshots_says_what_to_do(short: Callable, launch: Calla
     with pytest.raises(LTBenchError, match="snapshots.keep='all'"):
         launch(short("breadcrumb_strong", **keep_none))
     # Weak needs no store: its trail is in the checkpoint.
-    assert launch(short("breadcrumb_weak", **keep_none)).records
+    assert launch(short("breadcrumb_weak", **keep_none))
     # Nor does strong, when it is named in the call that trains.
-    assert launch(short("breadcrumb_strong", **keep_none), folder="together").records
+    assert launch(short("breadcrumb_strong", **keep_none), folder="together")
 
 
 @pytest.mark.parametrize(

@@ -74,5 +74,5 @@ def test_refuses_another_beta(beta: float) -> None:
 
 
 def test_end_to_end(short, launch) -> None:
-    (_, record), *_ = launch(short("cb_ce", **{"stage1.epochs": 2})).records
+    (_, record), *_ = launch(short("cb_ce", **{"stage1.epochs": 2}))
     assert record.label == "CB-CE"

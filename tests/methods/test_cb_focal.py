@@ -115,5 +115,5 @@ def test_cifar100_has_a_beta_of_its_own() -> None:
 
 
 def test_end_to_end(short, launch) -> None:
-    (_, record), *_ = launch(short("cb_focal", **{"stage1.epochs": 2})).records
+    (_, record), *_ = launch(short("cb_focal", **{"stage1.epochs": 2}))
     assert record.label == "CB-Focal"

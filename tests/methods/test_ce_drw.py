@@ -99,7 +99,7 @@ def test_refuses(options: dict, told: str) -> None:
 def test_end_to_end_it_is_plain_training_until_the_switch(short, launch) -> None:
     drw = launch(short("ce_drw", **{"stage1.epochs": 2, "method.representation.deferred": 0.5}))
     plain = launch(short("plain", **{"stage1.epochs": 2}))
-    (path, record), (_, base) = drw.records[0], plain.records[0]
+    (path, record), (_, base) = drw[0], plain[0]
     assert record.label == "CE-DRW"
 
     def saved(epoch: int, identity: str) -> dict:

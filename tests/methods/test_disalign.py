@@ -163,5 +163,5 @@ def test_a_class_without_images_is_told() -> None:
 
 
 def test_end_to_end(short, launch) -> None:
-    record = launch(short("disalign", **{"stage1.epochs": 2})).records[0][1]
+    record = launch(short("disalign", **{"stage1.epochs": 2}))[0][1]
     assert record.label == "DisAlign"

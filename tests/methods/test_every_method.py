@@ -71,7 +71,7 @@ def learns_to_the_end(stage: Path) -> bool:
 
 def check(experiment: Experiment, launch: Callable, folder: Path) -> None:
     whole = launch(experiment, folder=str(folder / "whole"))
-    ((path, record),) = whole.records
+    ((path, record),) = whole
     assert read_record(path) == record
     assert all(value is None or math.isfinite(value) for value in record.scores.per_class)
     assert record.scores.ece is not None
@@ -93,8 +93,8 @@ def check(experiment: Experiment, launch: Callable, folder: Path) -> None:
     for first, second in zip(one, two, strict=True):
         assert first.keys() == second.keys()
         assert all(torch.equal(first[key], second[key]) for key in first)
-    assert resumed.records[0][1].scores == record.scores
-    assert resumed.records[0][1].selected == record.selected
+    assert resumed[0][1].scores == record.scores
+    assert resumed[0][1].selected == record.selected
 
 
 @pytest.mark.parametrize("stem", STEMS)

@@ -75,5 +75,5 @@ def test_refuses_another_gamma(gamma: float) -> None:
 
 
 def test_end_to_end(short, launch) -> None:
-    (_, record), *_ = launch(short("focal", **{"stage1.epochs": 2})).records
+    (_, record), *_ = launch(short("focal", **{"stage1.epochs": 2}))
     assert record.label == "Focal"

@@ -395,7 +395,7 @@ def test_end_to_end(short, launch) -> None:
         "method.classifier.episodes": 5,
         "method.classifier.epochs": 2,
     }
-    (_, record), *_ = launch(short("fslwf", **options)).records
+    (_, record), *_ = launch(short("fslwf", **options))
     assert record.label == "FSLwF"
     assert record.method["notes"]["novel_classes"] == [6, 7, 8, 9]
     with pytest.raises(LTBenchError, match="digits_lt has none under the convention 'strict'"):

@@ -118,5 +118,5 @@ def test_refuses(options: dict, told: str) -> None:
 
 
 def test_end_to_end(short, launch) -> None:
-    (_, record), *_ = launch(short("lade", **{"stage1.epochs": 2})).records
+    (_, record), *_ = launch(short("lade", **{"stage1.epochs": 2}))
     assert record.label == "LADE"

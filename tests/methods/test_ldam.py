@@ -159,10 +159,10 @@ def test_refuses(options: dict, told: str) -> None:
 
 
 def test_end_to_end_with_classifiers_of_decoupling(short, launch) -> None:
-    (_, record), *_ = launch(short("ldam", **{"stage1.epochs": 2})).records
+    (_, record), *_ = launch(short("ldam", **{"stage1.epochs": 2}))
     assert record.label == "LDAM-DRW"
     for classifier in ("crt", "lws", "ncm"):
         options = {"stage1.epochs": 2, "method.classifier.type": classifier}
-        (_, other), *_ = launch(short("ldam", **options), force=True).records
+        (_, other), *_ = launch(short("ldam", **options), replace=True)
         assert other.scores != record.scores
         assert other.stage1["identity"] == record.stage1["identity"]

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from lt_bench.data.batch import Batch
 from lt_bench.errors import LTBenchError
 from lt_bench.registry import METHODS
-from lt_bench.run import Settings, jobs_of
+from lt_bench.run.jobs import Settings, jobs_of
 from lt_bench.task import Task
 from methods.lfme import group_accuracy, group_distillation, group_weight, instance_weights
 
@@ -261,19 +261,19 @@ def test_bad_arguments(options: dict, sentence: str) -> None:
 
 def test_experts_are_trained_once_and_shared(short: Callable, launch: Callable, tmp_path) -> None:
     options = {"stage1.epochs": 2, "dataset.imbalance_factor": 20}
-    first = launch(short("lfme", **options)).records[0][1]
+    first = launch(short("lfme", **options))[0][1]
     assert first.scores.overall > 0
     stages = sorted(tmp_path.glob("here/work/stage1/*/stage1.json"))
     assert len(stages) == 4  # three experts and the student
     before = [path.stat().st_mtime_ns for path in stages]
-    launch(short("lfme", **{**options, "method.representation.temperature": 3.0}), force=True)
+    launch(short("lfme", **{**options, "method.representation.temperature": 3.0}), replace=True)
     assert len(list(tmp_path.glob("here/work/stage1/*/stage1.json"))) == 5
     assert [path.stat().st_mtime_ns for path in stages] == before
 
 
 def test_a_damaged_expert_is_mended(short: Callable, launch: Callable, tmp_path) -> None:
     experiment = short("lfme", **{"stage1.epochs": 2, "dataset.imbalance_factor": 20})
-    whole = launch(experiment).records[0][1]
+    whole = launch(experiment)[0][1]
     expert = next(p.parent for p in tmp_path.glob("here/work/stage1/*/epoch_3.pth"))
     (student,) = (f for f in tmp_path.glob("here/work/stage1/*") if not (f / "epoch_3.pth").exists())
     (tmp_path / "here/records/digits_lt/lfme/seed_0.json").unlink()
@@ -283,7 +283,7 @@ def test_a_damaged_expert_is_mended(short: Callable, launch: Callable, tmp_path)
         saved.unlink()
     with pytest.raises(LTBenchError, match="epoch_3.pth is missing"):
         launch(experiment)
-    assert launch(experiment, force=True).records[0][1].scores == whole.scores
+    assert launch(experiment, restart=True)[0][1].scores == whole.scores
 
 
 def test_validation_decides_its_weights_and_its_identity(short: Callable, launch: Callable, tmp_path) -> None:

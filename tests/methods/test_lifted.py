@@ -134,5 +134,5 @@ def test_bad_arguments_are_told(options: dict) -> None:
 
 
 def test_end_to_end(short, launch) -> None:
-    record = launch(short("lifted", **{"stage1.epochs": 2})).records[0][1]
+    record = launch(short("lifted", **{"stage1.epochs": 2}))[0][1]
     assert record.label == "Lifted Loss"

@@ -137,14 +137,14 @@ def test_refuses_another_tau(kind: str, tau: float) -> None:
 
 def test_end_to_end(short, launch) -> None:
     options = {"stage1.epochs": 2}
-    (_, record), *_ = launch(short("logit_adjustment", **options)).records
+    (_, record), *_ = launch(short("logit_adjustment", **options))
     assert record.label == "Logit adjustment (loss)"
 
 
 def test_post_hoc_end_to_end_shares_plain_training(short, launch) -> None:
     options = {"stage1.epochs": 2}
     outcome = launch(short("plain", **options), short("logit_adjusted", **options))
-    (_, plain), (_, adjusted) = outcome.records
+    (_, plain), (_, adjusted) = outcome
     assert adjusted.label == "Logit adjustment (post hoc)"
     assert adjusted.stage1["identity"] == plain.stage1["identity"]
     assert adjusted.protocol["selection_split"] is None
@@ -156,6 +156,6 @@ def test_both_taus_of_tau_norm_and_this_one_are_in_the_record(short, launch) -> 
         "method.classifier.type": "tau_norm",
         "method.prediction.tau": "val",
     }
-    (_, record), *_ = launch(short("logit_adjusted", **options)).records
+    (_, record), *_ = launch(short("logit_adjusted", **options))
     assert set(record.selected) == {"tau", "prediction_tau"}
     assert record.protocol["selection_split"] == "val"

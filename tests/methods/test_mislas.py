@@ -242,7 +242,7 @@ def test_bad_arguments_are_told(options: dict, sentence: str) -> None:
 def test_end_to_end_on_the_stage_1_of_mixup(short, launch) -> None:
     options = {"stage1.epochs": 2}
     outcome = launch(short("mixup", **options), short("mislas", **options))
-    (_, mixup), (_, mislas) = outcome.records
+    (_, mixup), (_, mislas) = outcome
     assert mislas.label == "MiSLAS"
     assert mislas.stage1["identity"] == mixup.stage1["identity"]
     assert mislas.method["notes"]["batch_norm_layers_shifted"] == 3

@@ -146,6 +146,6 @@ def test_bad_alpha_is_told(alpha: object) -> None:
 
 def test_end_to_end_with_snapshots_of_whole_images(short, launch) -> None:
     outcome = launch(short("mixup", **{"stage1.epochs": 2}))
-    record = outcome.records[0][1]
+    record = outcome[0][1]
     assert record.label == "Mixup"
     assert build().capture == "epoch_end"

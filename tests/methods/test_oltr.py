@@ -425,7 +425,7 @@ def test_a_head_without_biases_is_taken() -> None:
 
 def test_end_to_end(short, launch) -> None:
     options = {"stage1.epochs": 2, "method.classifier.epochs": 2}
-    (_, record), *_ = launch(short("oltr", **options)).records
+    (_, record), *_ = launch(short("oltr", **options))
     assert record.label == "OLTR"
     assert record.method["notes"]["modulated_attention"] == "feature map 64x2x2"
     assert record.protocol["batch_norm"] == "train"

@@ -319,7 +319,7 @@ def test_resumes_bit_for_bit(
 ) -> None:
     """End to end: a run that was killed in its second epoch and one that was not end alike."""
     experiment = short("paco", **{"stage1.epochs": 3})
-    (_, whole), *_ = launch(experiment, folder="whole").records
+    (_, whole), *_ = launch(experiment, folder="whole")
     assert whole.label == "PaCo"
 
     class Killed(Exception):
@@ -335,7 +335,7 @@ def test_resumes_bit_for_bit(
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(StageOneLoop, "_read", read)
         launch(experiment, folder="halves")
-    (_, halves), *_ = launch(experiment, folder="halves", resume=True).records
+    (_, halves), *_ = launch(experiment, folder="halves", resume=True)
     states = []
     for folder in ("whole", "halves"):
         (stage,) = (tmp_path / folder / "work" / "stage1").iterdir()

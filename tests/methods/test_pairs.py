@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import lt_bench.run
 from lt_bench.composition import SEAMS
 from lt_bench.config import load_experiment
 from lt_bench.data.digits import digits_lt
@@ -17,6 +16,7 @@ from lt_bench.engine.stage1 import untrained_head
 from lt_bench.evaluation.record import read_record
 from lt_bench.leaderboard.spec import Section, load_spec
 from lt_bench.models.expert_head import ExpertHead
+from lt_bench.run import scoring
 from lt_bench.task import Task
 
 SECTIONS = load_spec("digits_lt_grid").sections
@@ -31,18 +31,18 @@ def test_every_pair_trains_and_is_recorded(
     section: Section, launch: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scored: list[Tensor] = []
-    evaluate = lt_bench.run.evaluate
+    evaluate = scoring.evaluate
 
     def watching(logits: Tensor, labels: Tensor, *rest):
         scored.append(logits)
         return evaluate(logits, labels, *rest)
 
-    monkeypatch.setattr(lt_bench.run, "evaluate", watching)
+    monkeypatch.setattr(scoring, "evaluate", watching)
     experiments = [
         load_experiment(row.config, TWO_EPOCHS | (SHORT_TRAILS if "breadcrumb" in row.config else {}))
         for row in section.rows
     ]
-    records = launch(*experiments).records
+    records = launch(*experiments)
     stages = {record.stage1["identity"] for _, record in records}
     assert len(stages) == 1, "the classifiers of a loss hang on one stage 1"
     assert len(scored) == len(records) == len(section.rows)

@@ -187,5 +187,5 @@ def test_bad_arguments_are_told(options: dict, sentence: str) -> None:
 
 
 def test_end_to_end(short, launch) -> None:
-    record = launch(short("range_loss", **{"stage1.epochs": 2})).records[0][1]
+    record = launch(short("range_loss", **{"stage1.epochs": 2}))[0][1]
     assert record.label == "Range Loss"

@@ -365,7 +365,7 @@ def test_routing_refuses() -> None:
 
 def test_runs_end_to_end(short: Callable, launch: Callable) -> None:
     options = {"stage1.epochs": 2}
-    records = launch(short("ride", **options), short("ride_routing", **options)).records
+    records = launch(short("ride", **options), short("ride_routing", **options))
     assert [record.label for _, record in records] == ["RIDE (3 experts)", "RIDE (3 experts) + EA"]
     assert 1 <= records[1][1].method["notes"]["experts_asked_on_test"] <= 3
     assert records[0][1].stage1["identity"] == records[1][1].stage1["identity"], "one stage 1 for both"
@@ -373,5 +373,5 @@ def test_runs_end_to_end(short: Callable, launch: Callable) -> None:
 
 def test_other_classifiers_take_the_experts_features(short: Callable, launch: Callable) -> None:
     options = {"stage1.epochs": 2, "method.classifier": {"type": "ncm"}}
-    (_, record), *_ = launch(short("ride", **options)).records
+    (_, record), *_ = launch(short("ride", **options))
     assert record.scores.overall > 30, "class means of untrained features tell digits apart: chance is 10"

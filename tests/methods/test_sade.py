@@ -290,7 +290,7 @@ def test_refuses() -> None:
 
 def test_runs_end_to_end(short: Callable, launch: Callable) -> None:
     options = {"stage1.epochs": 2}
-    (_, kept), (_, weighted) = launch(short("sade", **options), short("sade_backward", **options)).records
+    (_, kept), (_, weighted) = launch(short("sade", **options), short("sade_backward", **options))
     assert (kept.label, weighted.label) == ("SADE", "SADE, aggregated for backward-50")
     assert kept.protocol["selection_split"] is None
     assert weighted.protocol["selection_split"] == "test"

@@ -16,14 +16,14 @@ import torch
     ],
 )
 def test_end_to_end(short, launch, stem: str, label: str) -> None:
-    (_, record), *_ = launch(short(stem, **{"stage1.epochs": 2})).records
+    (_, record), *_ = launch(short(stem, **{"stage1.epochs": 2}))
     assert record.label == label
 
 
 def test_ce_drs_is_plain_training_until_the_switch(short, launch) -> None:
     options = {"stage1.epochs": 2, "method.representation.sampler.fraction": 0.5}
     drs, plain = launch(short("ce_drs", **options)), launch(short("plain", **{"stage1.epochs": 2}))
-    (path, record), (_, base) = drs.records[0], plain.records[0]
+    (path, record), (_, base) = drs[0], plain[0]
 
     def saved(epoch: int, identity: str) -> dict:
         folder = path.parents[3] / "work" / "stage1" / identity

@@ -205,6 +205,6 @@ def test_its_recipe_stands_above_a_datasets() -> None:
 
 
 def test_end_to_end(short, launch) -> None:
-    record = launch(short("weight_balancing", **{"stage1.epochs": 2})).records[0][1]
+    record = launch(short("weight_balancing", **{"stage1.epochs": 2}))[0][1]
     assert record.label == "Weight balancing"
     assert record.method["notes"]["max_norm_radius"] > 0

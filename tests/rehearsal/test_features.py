@@ -13,7 +13,7 @@ from lt_bench.config import Experiment, load_experiment
 from lt_bench.data.class_counts import ClassCounts, class_counts
 from lt_bench.errors import LTBenchError
 from lt_bench.rehearsal import Check, FeatureRehearsal, Report, rehearse_features
-from lt_bench.rehearsal.features import GeneratedFeatures
+from lt_bench.rehearsal.generated_features import GeneratedFeatures
 from lt_bench.rehearsal.report import tables
 from lt_bench.snapshots.store import SnapshotStore
 from lt_bench.snapshots.trail import Trail

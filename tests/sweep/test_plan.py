@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from lt_bench.cli import parse_options
+from lt_bench.commands.options import parse_options
 from lt_bench.config import load_experiment
 from lt_bench.errors import LTBenchError
-from lt_bench.run import Settings, jobs_of
+from lt_bench.run.jobs import Settings, jobs_of
 from lt_bench.sweep import plan as planning
 from lt_bench.sweep.job import Spec
 from lt_bench.sweep.plan import Asked, plan, stages_of

@@ -62,7 +62,7 @@ def test_two_at_a_time_give_the_records_of_a_plain_run(
     log = first.log.read_text()
     assert main(call) == 0
     assert "2 of 2 done" in capsys.readouterr().out and first.log.read_text() == log
-    assert main(["sweep", "--folder", "sweep", "--status"]) == 0
+    assert main(["status", "sweep"]) == 0
     listed = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in listed[:2]] == ["done", "done"] and listed[-1] == "2 of 2 done"
 
@@ -92,7 +92,7 @@ def test_stopped_half_way_goes_on(
     (job,) = jobs_in(here / "sweep")
     assert job.state() == "interrupted", "no process holds the job's folder any more"
     assert not list(here.glob("work_dirs/stage1/*/stage1.json"))
-    assert main(["sweep", "--folder", "sweep", "--status"]) == 0
+    assert main(["status", "sweep"]) == 0
     assert "interrupted  seed 0" in capsys.readouterr().out
 
     assert main(call) == 0
@@ -128,7 +128,6 @@ def test_a_failing_job_and_retry(
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ([], "name one or more"),
         (["digits_lt/nothing"], "no config"),
         (["digits_lt/crt", "--seeds", "-1"], "a seed is a whole number"),
         (["digits_lt/crt", "digits_lt/crt"], "named twice"),
@@ -136,8 +135,6 @@ def test_a_failing_job_and_retry(
         (["digits_lt/crt", "--gpus", "1"], "--gpus is for SLURM"),
         (["digits_lt/crt", "--slurm"], "--slurm needs --time"),
         (["digits_lt/crt", "--slurm", "--time", "soon"], "--time is minutes"),
-        (["--status"], "holds no jobs of a sweep"),
-        (["digits_lt/crt", "--status"], "leave the configs out"),
     ],
 )
 def test_bad_input(
@@ -147,6 +144,12 @@ def test_bad_input(
     error = capsys.readouterr().err
     assert sentence in error and error.count("\n") == 1
     assert not (here / "sweep").exists() and not (here / "work_dirs").exists()
+
+
+def test_the_status_of_no_sweep(here: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["status", "sweep"]) == 2
+    error = capsys.readouterr().err
+    assert "holds no jobs of a sweep" in error and error.count("\n") == 1
 
 
 def test_one_sweep_at_a_time(here: Path, options: list[str], capsys: pytest.CaptureFixture) -> None:
