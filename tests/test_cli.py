@@ -278,7 +278,7 @@ def test_a_method_in_one_outside_file(here: Path, capsys: pytest.CaptureFixture)
         "    def criterion(self, logits, labels):\n"
         "        return F.cross_entropy(logits, labels, label_smoothing=self.smoothing)\n"
     )
-    from lt_bench.config_folders import find_config
+    from lt_bench.config.folders import find_config
 
     base = find_config("digits_lt/crt").path.resolve()
     (here / "mine").mkdir()

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from lt_bench.cli import main
-from lt_bench.composition import Part, compose, part_names
 from lt_bench.config import load_experiment
-from lt_bench.config_folders import find_config
+from lt_bench.config.composition import Part, compose, part_names
+from lt_bench.config.folders import find_config
 from lt_bench.engine.identity import stage1_identity
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.record import read_records

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lt_bench.config import load_dataset, load_experiment, portable_dataset, resolve
-from lt_bench.config_folders import find_config, list_configs
+from lt_bench.config.folders import find_config, list_configs
 from lt_bench.engine.identity import stage1_identity
 from lt_bench.errors import LTBenchError
 from lt_bench.leaderboard.spec import list_specs, load_spec

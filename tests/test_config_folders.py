@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lt_bench.config import load_experiment
-from lt_bench.config_folders import find_config, list_configs
+from lt_bench.config.folders import find_config, list_configs
 from lt_bench.data.profile import exponential_counts
 from lt_bench.engine.stage1 import build_representation
 from lt_bench.errors import LTBenchError

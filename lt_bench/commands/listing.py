@@ -27,13 +27,13 @@ def add(commands: Any) -> None:
 
 
 def _list(arguments: argparse.Namespace) -> None:
-    from lt_bench import config
-    from lt_bench.config_folders import list_configs
+    from lt_bench.config.folders import list_configs
+    from lt_bench.config.plugins import import_plugins
     from lt_bench.leaderboard.spec import list_specs, load_spec
     from lt_bench.registry import DATASETS, METHODS
 
     if arguments.kind == "methods":
-        config.import_plugins(arguments.modules)
+        import_plugins(arguments.modules)
         for name in METHODS.names():
             method = METHODS.get(name)
             print(f"{method.seam:15} {name:20} {_first_line(method)}")

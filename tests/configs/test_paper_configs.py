@@ -20,7 +20,7 @@ from mmengine.optim import build_optim_wrapper
 
 import lt_bench.engine.stage1 as stage1
 from lt_bench.config import changed, load_dataset, load_experiment
-from lt_bench.config_folders import find_config, list_configs
+from lt_bench.config.folders import find_config, list_configs
 from lt_bench.data.dataset import LongTailData
 from lt_bench.data.imagenet_lt import IMAGENET_LT
 from lt_bench.data.inaturalist2018 import INATURALIST2018

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lt_bench.config import Experiment, load_experiment
-from lt_bench.config_folders import find_config
+from lt_bench.config.folders import find_config
 from lt_bench.engine.identity import stage1_identity
 from lt_bench.engine.outside_code import code_of_run, code_of_stage1
 from lt_bench.engine.stage1 import follower_name

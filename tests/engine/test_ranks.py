@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from lt_bench.config import load_experiment
-from lt_bench.config_folders import list_configs
+from lt_bench.config.folders import list_configs
 from lt_bench.engine.data import build_data, training_loader
 from lt_bench.engine.stage1 import StageOne, build_model, representation_of
 from lt_bench.engine.stage2 import FrozenRepresentation

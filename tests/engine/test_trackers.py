@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import lt_bench.config as config_module
+from lt_bench.config import resolution
 from lt_bench.errors import LTBenchError
 
 FEW = {"stage1.epochs": 2, "runtime.log_interval": 6}
@@ -64,11 +64,11 @@ def test_mlflow_into_a_local_file_store(
         assert all(metric.value > 0 for metric in history)
 
 
-@pytest.mark.parametrize("name", config_module.TRACKERS)
+@pytest.mark.parametrize("name", resolution.TRACKERS)
 def test_one_that_is_not_installed_is_named(
     short: Callable, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(config_module, "find_spec", lambda module: None)
+    monkeypatch.setattr(resolution, "find_spec", lambda module: None)
     visualizer = {"type": "Visualizer", "vis_backends": [{"type": name}]}
     with pytest.raises(LTBenchError, match=rf"vis_backends\[0\].*{name}.*pip install"):
         short("plain", **{"runtime.visualizer": visualizer})

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from lt_bench.config_folders import list_configs
+from lt_bench.config.folders import list_configs
 from lt_bench.errors import LTBenchError
 from lt_bench.leaderboard.spec import list_specs, load_spec, parse_spec
 

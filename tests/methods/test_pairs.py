@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lt_bench.composition import SEAMS
 from lt_bench.config import load_experiment
+from lt_bench.config.composition import SEAMS
 from lt_bench.data.digits import digits_lt
 from lt_bench.engine.stage1 import untrained_head
 from lt_bench.evaluation.record import read_record

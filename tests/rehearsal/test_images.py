@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lt_bench.config_folders import find_config
+from lt_bench.config.folders import find_config
 from lt_bench.data.class_counts import ClassCounts, class_counts
 from lt_bench.errors import LTBenchError
 from lt_bench.rehearsal import ImageRehearsal, Report, rehearse_images

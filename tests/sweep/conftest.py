@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lt_bench.config_folders import find_config
+from lt_bench.config.folders import find_config
 from lt_bench.sweep.job import Spec, SweepJob
 from tests.short import SHORT
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lt_bench.composition import JOIN
-from lt_bench.config_reading import read_config
+from lt_bench.config.composition import JOIN
+from lt_bench.config.reading import read_config
 from lt_bench.errors import LTBenchError, near_names
 
 DERIVED = "_folder.py"
@@ -38,7 +38,7 @@ class ConfigFile:
 
 def config_folders() -> list[Path]:
     """Where named configs are looked up: ./configs, the clone's, the installed package's."""
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parents[1]
     return [p for p in (Path("configs"), here.parent / "configs", here / "configs") if p.is_dir()]
 
 
