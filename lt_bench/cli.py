@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"lt-bench: {ended}", file=sys.stderr)
         return PREEMPTED_CODE
     except KeyboardInterrupt as interruption:
-        resumed = hasattr(arguments, "resume")
+        resumed = hasattr(arguments, "unfinished")
         again = "--resume goes on from the last checkpoint" if resumed else "give the command again"
         how = str(interruption) or again
         print(f"lt-bench: interrupted; {how}", file=sys.stderr)

@@ -251,7 +251,7 @@ class TrainedRepresentation(ABC):
         Args:
             sampler: config of the sampler that draws the images.
             batch_size: images a batch.
-            epochs: epochs that will be asked for.
+            epochs: epochs that will be asked for; of more than one, a person is shown how many have ended.
 
         Returns:
             Batches of features (B, d) float32 and labels (B,) int64.
@@ -264,7 +264,7 @@ class TrainedRepresentation(ABC):
         Args:
             sampler: config of the sampler that draws the images.
             batch_size: images a batch.
-            epochs: epochs that will be asked for.
+            epochs: epochs that will be asked for; of more than one, a person is shown how many have ended.
 
         Returns:
             Batches with images (B, channels, H, W) float32.

@@ -25,9 +25,9 @@ from lt_bench.evaluation.environment import code_version
 from lt_bench.evaluation.record import utc_now
 from lt_bench.evaluation.report import Scores, evaluate
 from lt_bench.files import check_writable, write_atomically
+from lt_bench.run.finishing import fit_job, open_once
 from lt_bench.run.jobs import Job, Settings, jobs_of
-from lt_bench.run.scoring import fit_job, open_once
-from lt_bench.run.training import held, train_group
+from lt_bench.run.shared_stage1 import held, train_group
 
 RULE = (
     "the highest mean class accuracy on the validation split, averaged over the seeds; "

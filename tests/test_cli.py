@@ -142,6 +142,7 @@ def test_bad_words(here: Path, capsys: pytest.CaptureFixture, words: list[str], 
             "stage1.schedule[0].milestones is a list of whole numbers, got [3.5]",
         ),
         ("stage1.optimizer.lr=fast", "stage1.optimizer of type 'SGD' does not build"),
+        ("stage1.optimizer={'type':'SGD','lr':1,'fused':True,'foreach':True}", "`fused` and `foreach`"),
         ("stage1.clip_grad=3", "stage1.clip_grad is a dict"),
         ("stage1.recipe=x", "stage1.recipe is dict(name=..., epochs=...)"),
         ("model=3", "model is a dict"),
@@ -236,7 +237,8 @@ def test_score_keeps_two_labels_apart(here: Path, capsys: pytest.CaptureFixture)
     entered = ["score", "perfect.npz", "--dataset", "digits_lt", "--label"]
     assert main([*entered, "LDAM+cRT", "--seed", "0"]) == 0
     assert main([*entered, "LDAM+cRT", "--seed", "0"]) == 0
-    assert "another run" in refused(capsys, main([*entered, "LDAM-cRT", "--seed", "0"]))
+    told = refused(capsys, main([*entered, "LDAM-cRT", "--seed", "0"]))
+    assert "another run" in told and "or delete it" in told
     assert main([*entered, "LDAM-cRT", "--seed", "1"]) == 0
     assert "config's label" in refused(capsys, main(["table", "digits_lt"]))
     assert "from 0, got -3" in refused(capsys, main([*entered, "Ours", "--seed", "-3"]))
@@ -310,11 +312,11 @@ def test_an_option_given_twice_adds_to_what_came_first() -> None:
         assert twice.epochs == [1, 2] and parsed("figure", "3", "x", "--out", "a.svg").epochs is None
 
 
-def test_an_unfinished_stage_1_is_resumed_or_restarted_not_both(capsys: pytest.CaptureFixture) -> None:
+def test_an_interrupted_restart_goes_on_by_the_same_command_with_resume() -> None:
     for command in (["run", "x"], ["search", "x", "--grid", "a=1,2"]):
-        with pytest.raises(SystemExit, match="2"):
-            parser().parse_args([*command, "--resume", "--restart"])
-        assert "--restart: not allowed with argument --resume" in capsys.readouterr().err
+        assert parser().parse_args(command).unfinished is None
+        assert parser().parse_args([*command, "--restart"]).unfinished == "restart"
+        assert parser().parse_args([*command, "--restart", "--resume"]).unfinished == "resume"
 
 
 def test_options_are_read_as_python() -> None:

@@ -14,8 +14,8 @@ from lt_bench.cli import main
 from lt_bench.commands.options import parse_grid
 from lt_bench.errors import LTBenchError
 from lt_bench.registry import METHODS
+from lt_bench.run import finishing
 from lt_bench.run import jobs as run_jobs
-from lt_bench.run import scoring
 from lt_bench.search import RULE, search
 from tests.short import SHORT
 
@@ -79,7 +79,7 @@ def test_what_would_choose_on_the_test_split_is_refused(
     with pytest.raises(LTBenchError, match=told):
         searched(tmp_path, {"runtime.log_interval": [5, 10]}, (0,), **options)
     assert not (tmp_path / "work").exists()
-    original = scoring.fit_job
+    original = finishing.fit_job
 
     def fit_job(job, representation, console):
         return dataclasses.replace(original(job, representation, console), chosen_on="test")

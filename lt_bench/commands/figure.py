@@ -8,7 +8,7 @@ from typing import Any
 
 from lt_bench.commands.device import choose_device
 from lt_bench.commands.options import Gather, add_config_options, add_device, parse_options
-from lt_bench.folders import RECORDS, WORK
+from lt_bench.default_folders import RECORDS, WORK
 
 
 def add(commands: Any) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lt_bench.default_folders import RECORDS, WORK
 from lt_bench.errors import LTBenchError
-from lt_bench.folders import RECORDS, WORK
 
 CONFIG = "a name (digits_lt/crt), several of one folder (digits_lt/ldam+crt), or a path"
 
@@ -61,10 +61,15 @@ def add_records(parser: argparse.ArgumentParser) -> None:
 
 
 def add_unfinished(parser: argparse.ArgumentParser) -> None:
-    """``--resume`` or ``--restart``: what becomes of a stage 1 that an earlier call left unfinished."""
-    either = parser.add_mutually_exclusive_group()
-    either.add_argument("--resume", action="store_true", help="go on with an unfinished stage 1")
-    either.add_argument("--restart", action="store_true", help="train an unfinished stage 1 from the start")
+    """``--resume`` or ``--restart``: what becomes of a stage 1 that an earlier call left unfinished.
+
+    The last that is given counts: a command that was interrupted goes on by ``--resume`` at its end.
+    """
+    for what, told in (
+        ("resume", "go on with an unfinished stage 1"),
+        ("restart", "train an unfinished stage 1 from the start"),
+    ):
+        parser.add_argument(f"--{what}", dest="unfinished", action="store_const", const=what, help=told)
 
 
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:

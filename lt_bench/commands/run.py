@@ -66,8 +66,8 @@ def _run(arguments: argparse.Namespace) -> None:
         settings = Settings(
             arguments.work_dir,
             arguments.records,
-            resume=arguments.resume,
-            restart=arguments.restart,
+            resume=arguments.unfinished == "resume",
+            restart=arguments.unfinished == "restart",
             replace=arguments.replace,
             launcher=arguments.launcher,
             profile=arguments.profile,

@@ -20,7 +20,7 @@ from lt_bench.commands.options import (
     parse_grid,
     parse_options,
 )
-from lt_bench.folders import SEARCHES
+from lt_bench.default_folders import SEARCHES
 
 
 def add(commands: Any) -> None:
@@ -62,8 +62,8 @@ def _search(arguments: argparse.Namespace) -> None:
             options=parse_options(arguments.cfg_options),
             work_dir=arguments.work_dir,
             out=arguments.out,
-            resume=arguments.resume,
-            restart=arguments.restart,
+            resume=arguments.unfinished == "resume",
+            restart=arguments.unfinished == "restart",
             replace=arguments.replace,
             console=(console := open_console()),
         )

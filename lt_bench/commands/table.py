@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lt_bench.commands.options import Gather, add_records
+from lt_bench.default_folders import BOARDS
 from lt_bench.errors import LTBenchError
-from lt_bench.folders import BOARDS
 
 
 def add(commands: Any) -> None:

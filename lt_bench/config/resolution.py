@@ -214,7 +214,7 @@ def _check_optimisation(stage1: dict[str, Any]) -> None:
                 optimizer = target([torch.nn.Parameter(torch.zeros(1))], **given)
             else:
                 target(optimizer, **given)
-        except (TypeError, ValueError, AssertionError) as error:
+        except (TypeError, ValueError, AssertionError, RuntimeError) as error:
             raise LTBenchError(f"{where} of type {entry['type']!r} does not build: {error}") from error
 
 

@@ -41,6 +41,10 @@ class FeatureCache:
         self._kept: dict[Hashable, _Kept] = {}
         self._bytes = 0
 
+    def holds(self, key: Hashable) -> bool:
+        """Whether the batches of ``key`` are those of before."""
+        return key in self._kept
+
     def epoch(self, key: Hashable, make: Callable[[], Iterator[FeatureBatch]]) -> Iterator[FeatureBatch]:
         """The batches of ``key``: those of before, not to be written to, or those that ``make`` gives.
 

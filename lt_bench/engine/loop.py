@@ -33,6 +33,10 @@ from lt_bench.registry import LOOPS
 from lt_bench.seeding import derive_seed
 from lt_bench.snapshots.hook import SnapshotHook
 
+# Steps whose times, rates and losses are held for the logs, which look back on ten. MMEngine holds a million,
+# copies all of them in every step, and saves them with every checkpoint.
+HISTORY = 1000
+
 
 @LOOPS.register_module("stage_one_loop")
 class StageOneLoop(BaseLoop):
@@ -153,6 +157,9 @@ class StageOneLoop(BaseLoop):
         with torch.no_grad(), self.parts.part("evaluation"):
             model.objective.end_epoch(model, self.validation)
         model.train()
+        for name, history in runner.message_hub.log_scalars.items():
+            if name.startswith("train/"):
+                history.max_length = HISTORY
         runner.call_hook("after_train_epoch")
         self._epoch += 1
 

@@ -48,13 +48,19 @@ class EpochProgress:
             self._bar.start()
             self._task = self._bar.add_task(self.title, total=total, completed=done, facts="")
 
-    def show(self, done: int, facts: str = "", *, whatever: bool = False) -> None:
-        """Show that ``done`` epochs have ended; ``whatever`` writes a line even if the last is not old."""
+    def skip(self, done: int) -> None:
+        """Let ``done`` epochs have ended in no time, which tells nothing of those that are left."""
+        self._first, self._started = done, time.monotonic()
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done)
+
+    def show(self, done: int, facts: str = "", *, always: bool = False) -> None:
+        """Show that ``done`` epochs have ended; ``always`` writes a line even if the last is not old."""
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, facts=facts)
             return
         now = time.monotonic()
-        if now - self._last_line < self.quiet_seconds and not whatever:
+        if now - self._last_line < self.quiet_seconds and not always:
             return
         self._last_line = now
         left = (now - self._started) / (done - self._first) * (self._total - done)
@@ -98,7 +104,7 @@ class ProgressHook(Hook):
         done = runner.epoch + 1
         loss = runner.message_hub.get_info("epoch_loss")
         rate = next(iter(runner.optim_wrapper.get_lr().values()))[0]
-        self.progress.show(done, f"loss {loss:.3f} lr {rate:.4g}", whatever=done == runner.max_epochs)
+        self.progress.show(done, f"loss {loss:.3f} lr {rate:.4g}", always=done == runner.max_epochs)
 
     def after_train(self, runner: Runner) -> None:
         """Take the bar off the terminal."""

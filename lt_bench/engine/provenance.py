@@ -54,6 +54,6 @@ class Provenance(Hook):
             raise LTBenchError(
                 f"the checkpoint is of a training on {meta.get('world_size')} processes, this call has "
                 f"{get_world_size()}, and stage1.numerics.batch_norm is 'rank'; resume with as many as "
-                "before, or start over with --restart"
+                f"before, or train it from the start (--restart, or delete {runner.work_dir})"
             )
         self.calls = [call for call in meta["trained_by"] if call not in self.calls] + self.calls

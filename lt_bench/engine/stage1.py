@@ -74,7 +74,10 @@ class StageOne:
             if manifest["identity"] != self.identity:
                 raise KeyError("identity")
         except (ValueError, KeyError, TypeError) as error:
-            raise LTBenchError(f"{path} is damaged; delete it and run again with --resume") from error
+            raise LTBenchError(
+                f"{path} is damaged; give --resume to train on from the last checkpoint, or "
+                "--restart to train it from the start"
+            ) from error
         if self.epochs not in saved_epochs(self.folder):
             raise LTBenchError(
                 f"stage 1 in {self.folder} is marked as finished, but its checkpoint "

@@ -123,9 +123,11 @@ class FrozenRepresentation(TrainedRepresentation):
             device=self.device,
             distributed=False,
         )
-        if self._progress is not None:
-            self._progress.begin(epochs)
-        return LoaderEpochs(loader, self.parts, self._progress)
+        # A single pass, such as OLTR's for class means, is not the training that a person waits for.
+        shown = self._progress if epochs > 1 else None
+        if shown is not None:
+            shown.begin(epochs)
+        return LoaderEpochs(loader, self.parts, shown)
 
     @torch.no_grad()
     def augmented_features(self, split: str, views: int) -> tuple[Tensor, Tensor] | None:
@@ -254,10 +256,6 @@ class LoaderEpochs:
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Batches of epoch ``epoch`` (from 1), images (B, C, H, W)."""
         yield from self.batches(epoch)
-        self.ended(epoch)
-
-    def ended(self, epoch: int) -> None:
-        """Show that an epoch has ended."""
         if self.progress is not None:
             self.progress.show(epoch)
 
@@ -294,8 +292,13 @@ class ImageFeatureEpochs:
         # Augmentation is drawn for (seed, epoch), image after image: the order tells the rest.
         order = sampler.epoch_indices(epoch - 1).numpy().tobytes()
         key = (epoch, sampler.batch_size, hashlib.sha256(order).hexdigest())
+        held = self.cache.holds(key)
         yield from self.cache.epoch(key, lambda: self.made(epoch))
-        self.images.ended(epoch)
+        if self.images.progress is not None:
+            if held:
+                self.images.progress.skip(epoch)
+            else:
+                self.images.progress.show(epoch)
 
     def made(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The same, through the backbone."""

@@ -233,7 +233,7 @@ def write_record(record: RunRecord, folder: str | os.PathLike[str], *, replace: 
     if path.exists() and not replace and read_record(path).key != record.key:
         raise LTBenchError(
             f"{path} holds the record of another run (its config or dataset differs); "
-            "choose another name or folder, or ask for it to be replaced"
+            "choose another name or folder, or delete it"
         )
     # Not the folder: other seeds' runs may be writing into it.
     remove_leftovers(path.parent, path.name)

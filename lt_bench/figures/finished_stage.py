@@ -13,7 +13,7 @@ from lt_bench.config import load_experiment
 from lt_bench.engine.stage2 import FrozenRepresentation
 from lt_bench.errors import LTBenchError
 from lt_bench.run.jobs import Job, Settings, jobs_of
-from lt_bench.run.training import check_snapshots_of, held
+from lt_bench.run.shared_stage1 import check_snapshots_of, held
 
 
 @contextmanager
@@ -88,6 +88,6 @@ def _command(config: str, seed: int, options: Mapping[str, Any], work_dir: Path)
     given = {**options, "snapshots.keep": "all"}
     words = ["lt-bench", "run", config, "--seeds", str(seed), "--cfg-options"]
     words += [f"{key}={value}" for key, value in given.items()]
-    # Not beside the records of a board, whose runs may have kept less.
-    words += ["--work-dir", str(work_dir), "--records", str(work_dir / "records")]
+    # Not beside the records of a board, whose runs may have kept less; one that is there may have, too.
+    words += ["--work-dir", str(work_dir), "--records", str(work_dir / "records"), "--replace"]
     return shlex.join(words)

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lt_bench.default_folders import RECORDS, WORK
 from lt_bench.engine.stage2 import FrozenRepresentation
 from lt_bench.errors import LTBenchError, near_names
 from lt_bench.figures import plots
@@ -23,7 +24,6 @@ from lt_bench.figures.loss_increase import epoch_pairs, group_points
 from lt_bench.figures.snapshot_map import embed, epoch_silhouette, middle_classes, panels, shown_features
 from lt_bench.files import write_atomically
 from lt_bench.fitting import HeadRecipe
-from lt_bench.folders import RECORDS, WORK
 from lt_bench.run.jobs import Job
 from lt_bench.snapshots.plan import class_specific_plan
 

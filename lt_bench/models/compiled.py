@@ -32,6 +32,11 @@ def _forward(backbone: nn.Module, images: Tensor) -> Any:
 
 @cache
 def _compiled(mode: str) -> Callable[[nn.Module, Tensor], Any]:
+    from torch._dynamo import config
+
+    # For the whole process: to patch them around every call would cost a step 50 microseconds.
+    for name, value in _limits(config).items():
+        setattr(config, name, value)
     options: dict[str, Any] = {"triton.cudagraphs": mode == "reduce-overhead"}
     if "deterministic" in torch._inductor.list_options():
         options["deterministic"] = True
@@ -63,19 +68,18 @@ def compiled_forward(mode: str, backbone: nn.Module, images: Tensor) -> Any:
         LTBenchError: there is no working compiler, it cannot compile this backbone, or this process had it
             compile more than :data:`LIMIT` cases.
     """
-    from torch._dynamo import config, exc
+    from torch._dynamo import exc
 
     # As of its limits, torch 2.6 has the older name.
     newer = hasattr(exc, "FailOnRecompileLimitHit")
     limit_hit = getattr(exc, "FailOnRecompileLimitHit" if newer else "FailOnCacheLimitHit")
     try:
-        with config.patch(_limits(config)):
-            return _compiled(mode)(backbone, images)
+        return _compiled(mode)(backbone, images)
     except exc.BackendCompilerFailed as error:
         reason = str(error).strip().partition("\n")[0]
         raise LTBenchError(
-            f"the backbone does not compile ({reason}); install a C++ compiler, name one in CXX, or "
-            "leave stage1.numerics.compile out"
+            f"the backbone does not compile ({reason}); install a C++ compiler (for a GPU gcc or clang, and "
+            "Python's headers), name one in CXX (for a GPU in CC), or leave stage1.numerics.compile out"
         ) from error
     except limit_hit as error:
         raise LTBenchError(

@@ -31,8 +31,9 @@ from lt_bench.method import Features, FollowingClassifier
 from lt_bench.models.heads import linear_head
 from lt_bench.registry import METHODS
 from lt_bench.rehearsal.generated_features import GeneratedFeatures
-from lt_bench.rehearsal.meter import Meter
+from lt_bench.rehearsal.meter import Meter, device_name
 from lt_bench.rehearsal.report import Check, Report
+from lt_bench.rehearsal.sizes import MOMENT_BYTES, MORE_EPOCHS, shard_bytes
 from lt_bench.rehearsal.timed import Timed, TimedFollower
 from lt_bench.seeding import generator
 from lt_bench.snapshots.assembly import assemble, class_balanced
@@ -44,16 +45,11 @@ from lt_bench.snapshots.store import SnapshotStore
 from lt_bench.snapshots.trail import Trail
 from lt_bench.task import Task
 
-# Epochs beyond the deepest class's K_j, in which its trail is full.
-MORE_EPOCHS = 3
 _STEPS = "train a linear classifier, some steps"
-# A shard's header: format, identity, digests, offsets.
-_HEADER_BYTES = 4096
 # Working copies of capture, moments and push beside the storage: blocks of 64 MB and the indices of N rows,
 # a few of each; see snapshots/snapshot.py and snapshots/trail.py.
 _WORKING_BLOCKS, _BLOCK_BYTES = 5, 64 * 2**20
 _INDEX_BYTES = 64
-_MOMENT_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -352,7 +348,7 @@ def _remembered(
     held = sum(trail.features.nbytes for trail in trails.values()) + buffer.features.nbytes
     report.memory["the epoch in flight"] = buffer.features.nbytes
     report.memory["trail: features"] = sum(trail.features.nbytes for trail in trails.values())
-    report.memory["trail: class means and deviations"] = moments * _MOMENT_BYTES
+    report.memory["trail: class means and deviations"] = moments * MOMENT_BYTES
     samples = len(buffer.features)
     allowed = (stated + samples) * dim * itemsize
     report.checks.append(Check("bytes of trail and epoch in flight <= (C n_B + N) d features", held, allowed))
@@ -363,7 +359,7 @@ def _remembered(
         return
     snapshot_moments = 2 * 2 * len(buffer.counts) * dim
     working = _WORKING_BLOCKS * _BLOCK_BYTES + _INDEX_BYTES * (samples + stated)
-    allowed += (moments + snapshot_moments) * _MOMENT_BYTES + working
+    allowed += (moments + snapshot_moments) * MOMENT_BYTES + working
     where = "device" if meter.device.type == "cuda" else "resident"
     report.memory[f"{where} before snapshots"] = before
     report.memory[f"{where} at the most in capture, finish and push"] = peak
@@ -374,7 +370,7 @@ def _remembered(
             f"{where} bytes that capture, finish and push add at their peak <= the above, moments, "
             "classifiers and working blocks",
             peak - before,
-            allowed + heads * _MOMENT_BYTES,
+            allowed + heads * MOMENT_BYTES,
         )
     )
 
@@ -407,13 +403,3 @@ def _extrapolate(
         found[f"a classifier on trails in {to} epochs, s"] = f"{epoch * to:,.1f}"
     found["not rehearsed"] = "the network: its forward, backward and input; see a rehearsal of images"
     return found
-
-
-def shard_bytes(features: int, moments: int) -> int:
-    """What a stored snapshot takes: ``features`` bytes of features, twice ``moments`` numbers, a header."""
-    return features + 2 * _MOMENT_BYTES * moments + _HEADER_BYTES
-
-
-def device_name(device: torch.device) -> str:
-    """What a reader knows the device by."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"

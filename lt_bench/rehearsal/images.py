@@ -20,10 +20,9 @@ from lt_bench.config import Experiment, load_experiment
 from lt_bench.data.class_counts import ClassCounts
 from lt_bench.engine.checkpoints import allow_logs_in_checkpoints, saved_epochs
 from lt_bench.errors import LTBenchError
-from lt_bench.rehearsal.features import MORE_EPOCHS, device_name, shard_bytes
-from lt_bench.rehearsal.meter import Part
+from lt_bench.rehearsal.meter import Part, device_name
 from lt_bench.rehearsal.report import Check, Report
-from lt_bench.rehearsal.timed import folder_bytes
+from lt_bench.rehearsal.sizes import MORE_EPOCHS, folder_bytes, shard_bytes
 from lt_bench.run import Settings, run
 from lt_bench.snapshots.plan import class_specific_plan
 

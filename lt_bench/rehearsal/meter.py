@@ -117,3 +117,8 @@ def reset_peak_rss() -> bool:
     except OSError:
         return False
     return True
+
+
+def device_name(device: torch.device) -> str:
+    """What a reader knows the device by."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"

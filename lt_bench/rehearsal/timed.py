@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lt_bench.method import TrailFollower
 from lt_bench.rehearsal.meter import Meter
+from lt_bench.rehearsal.sizes import folder_bytes, trail_bytes
 from lt_bench.snapshots.plan import BacktrackPlan
 from lt_bench.snapshots.snapshot import Snapshot
 from lt_bench.snapshots.store import SnapshotStore
@@ -81,13 +81,3 @@ class TimedFollower:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See :class:`TrailFollower`."""
         self.follower.load_state_dict(state)
-
-
-def trail_bytes(trail: Trail) -> int:
-    """Bytes of the tensors that a trail holds beside its plan."""
-    return sum(value.nbytes for value in trail.state_dict().values() if isinstance(value, Tensor))
-
-
-def folder_bytes(folder: Path) -> int:
-    """Bytes of the files below ``folder``; 0 where it is not there."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

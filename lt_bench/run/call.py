@@ -15,9 +15,9 @@ from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.environment import code_version
 from lt_bench.evaluation.record import RunRecord, write_record
 from lt_bench.files import check_writable
+from lt_bench.run.finishing import finished_record, open_once
 from lt_bench.run.jobs import Job, Settings, existing_record, jobs_of
-from lt_bench.run.scoring import finished_record, open_once
-from lt_bench.run.training import held, train_group
+from lt_bench.run.shared_stage1 import held, train_group
 
 
 def run(

@@ -139,7 +139,8 @@ class SnapshotHook(Hook):
         if not isinstance(taken, dict) or {**self.settings, **taken} != self.settings:
             raise LTBenchError(
                 f"the checkpoint of epoch {done} took its snapshots with {taken}, this config asks for "
-                f"{self.settings}; resume with the settings of before, or start over with --restart"
+                f"{self.settings}; resume with the settings of before, or train it from the start "
+                f"(--restart, or delete {runner.work_dir})"
             )
         missing = self.recorder.load_state_dict(checkpoint["snapshots"])
         if "in_flight" in checkpoint["snapshots"]:

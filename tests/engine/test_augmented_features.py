@@ -12,7 +12,7 @@ import torch
 from lt_bench.data.images import ImageSet
 from lt_bench.engine.stage2 import FrozenRepresentation
 from lt_bench.errors import LTBenchError
-from lt_bench.run import scoring
+from lt_bench.run import finishing
 
 
 @pytest.fixture()
@@ -27,7 +27,7 @@ def opened(
             super().__init__(*given)
             found.append(self)
 
-    monkeypatch.setattr(scoring, "FrozenRepresentation", Noting)
+    monkeypatch.setattr(finishing, "FrozenRepresentation", Noting)
     launch(short("plain", **{"stage1.epochs": 1, "runtime.eval_batch_size": 33}))
     return found[0]
 

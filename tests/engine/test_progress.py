@@ -31,7 +31,7 @@ def test_a_stream_gets_a_line_only_when_the_last_is_old(monkeypatch: pytest.Monk
     progress.begin(20, done=4)
     for done in range(5, 21):
         now[0] += 10
-        progress.show(done, whatever=done == 20)
+        progress.show(done, always=done == 20)
     lines = told(console).splitlines()
     assert lines[0] == "a [v2] classifier: epoch 6/20, 2 min 20 s left"
     assert [line.split()[4] for line in lines] == [
@@ -65,5 +65,29 @@ def test_a_classifier_that_goes_through_images_shows_its_epochs(
     shown = [line for line in told(console).splitlines() if f"{stem} seed 0: classifier: epoch" in line]
     classifier = experiment.config["method"]["classifier"]
     epochs = classifier.get("epochs") or classifier["recipe"]["epochs"]
-    assert f"epoch {epochs}/{epochs}, 0 min 0 s left" in shown[-1]
-    assert len(shown) >= epochs
+    numbers = [line.split(": epoch ")[1].split(",")[0] for line in shown]
+    assert numbers == [f"{n}/{epochs}" for n in range(1, epochs + 1)], "and no pass for class means"
+    assert shown[-1].endswith("0 min 0 s left")
+
+
+def test_epochs_of_the_cache_tell_nothing_of_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("lt_bench.engine.progress.time.monotonic", lambda: now[0])
+    progress = EpochProgress(console := stream(), "cRT")
+    progress.begin(10)
+    for done in range(1, 5):
+        progress.skip(done)
+    now[0] += 60
+    progress.show(5)
+    assert told(console) == "cRT: epoch 5/10, 5 min 0 s left\n"
+
+
+def test_an_epoch_of_the_cache_is_skipped(
+    short: Callable[..., Experiment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skipped: list[int] = []
+    monkeypatch.setattr(EpochProgress, "skip", lambda progress, done: skipped.append(done))
+    both = [short(stem, **{"stage1.epochs": 2}) for stem in ("crt", "lws")]
+    run(both, [0], Settings(tmp_path / "work", tmp_path / "records"), Console(quiet=True))
+    epochs = both[0].config["method"]["classifier"]["recipe"]["epochs"]
+    assert skipped == list(range(1, epochs + 1)), "LWS went through cRT's images"

@@ -167,8 +167,13 @@ def test_restart_trains_from_the_start(short: Callable, launch: Callable, tmp_pa
         stop_in_step(patch)
         with pytest.raises(Killed):
             launch(experiment, folder="cut")
+    # Its record is not there yet: to replace it says nothing of the stage 1 that was begun.
+    with pytest.raises(LTBenchError, match="--restart"):
+        launch(experiment, folder="cut", replace=True)
     again = launch(experiment, folder="cut", restart=True)
     assert scores(again) == scores(whole)
+    (manifest,) = tmp_path.glob("cut/work/stage1/*/stage1.json")
+    assert json.loads(manifest.read_text())["resumed"] is False
 
 
 def test_truncated_checkpoint_is_named(short: Callable, launch: Callable, tmp_path: Path) -> None:

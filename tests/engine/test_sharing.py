@@ -11,20 +11,20 @@ import torch
 from lt_bench.engine.checkpoints import latest_checkpoint
 from lt_bench.engine.locks import exclusive
 from lt_bench.errors import LTBenchError
-from lt_bench.run import training
+from lt_bench.run import shared_stage1
 
 
 @pytest.fixture()
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Identities of the stage 1s that were trained."""
     done: list[str] = []
-    original = training.train
+    original = shared_stage1.train
 
     def train(stage, **kwargs):
         done.append(stage.identity)
         return original(stage, **kwargs)
 
-    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(shared_stage1, "train", train)
     return done
 
 

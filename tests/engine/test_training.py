@@ -19,6 +19,7 @@ from mmengine.optim import OptimWrapper
 from safetensors.torch import load_file
 
 from lt_bench.engine import training
+from lt_bench.engine.checkpoints import latest_checkpoint
 from lt_bench.engine.data import build_data, evaluation_loader, training_loader
 from lt_bench.engine.loop import StageOneLoop
 from lt_bench.engine.stage1 import StageOne, build_model
@@ -91,6 +92,52 @@ def test_hooks_fire_at_the_documented_points(short: Callable, launch: Callable, 
     epoch = ["before_train_epoch", *["before_train_iter", "after_train_iter"] * steps, "after_train_epoch"]
     assert calls.seen == ["before_train", *epoch, *epoch, "after_train"]
     assert len(calls.losses) == 2 * -(-steps // 3), "the loss is read once an interval"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_step_does_not_wait_for_the_device(
+    short: Callable, launch: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for the first, which set up what they need, and the last, in which the loss is read."""
+    watched: list[int] = []
+
+    class Begin(Hook):
+        priority = "LOWEST"
+
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            if 2 <= batch_idx < len(runner.train_dataloader) - 1:
+                watched.append(batch_idx)
+                torch.cuda.set_sync_debug_mode("error")
+
+    class End(Hook):
+        priority = "VERY_HIGH"
+
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            torch.cuda.set_sync_debug_mode("default")
+
+    original = training._runner
+
+    def with_both(stage, model, device, hooks, *more):
+        return original(stage, model, device, [*hooks, Begin(), End()], *more)
+
+    monkeypatch.setattr(training, "_runner", with_both)
+    try:
+        launch(short("breadcrumb_strong", **{"runtime.log_interval": 1000}))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert watched
+
+
+def test_what_the_logs_hold_does_not_grow(
+    short: Callable, launch: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lt_bench.engine.loop.HISTORY", 5)
+    launch(short("plain"))
+    path = latest_checkpoint(next(tmp_path.glob("here/work/stage1/*")))
+    assert path is not None
+    held = torch.load(path, weights_only=True)["message_hub"]["log_scalars"]
+    lengths = {name: len(history.data[0]) for name, history in held.items()}
+    assert lengths["train/lr"] == lengths["train/time"] == 5
 
 
 def test_loss_of_a_run_equals_a_bare_loop(short: Callable, launch: Callable, tmp_path: Path) -> None:

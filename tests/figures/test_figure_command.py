@@ -142,7 +142,7 @@ def test_stages_and_snapshots_that_are_not_there(
         assert "no finished stage 1 of digits_lt/breadcrumb_strong with seed 3 in nowhere" in sentence
         command = (
             "lt-bench run digits_lt/breadcrumb_strong --seeds 3 --cfg-options snapshots.keep=all "
-            "--work-dir nowhere --records nowhere/records"
+            "--work-dir nowhere --records nowhere/records --replace"
         )
         assert command in sentence
     assert "takes none" in refused(capsys, "3", STRONG, "--cfg-options", "snapshots.capture=none")
@@ -157,6 +157,9 @@ def test_stages_and_snapshots_that_are_not_there(
 
 def test_the_command_that_is_named_mends_it(here: Path, capsys: pytest.CaptureFixture) -> None:
     option = ["--work-dir", "work", "--cfg-options", "stage1.epochs=2", "runtime.checkpoint_interval=2"]
+    # A run that kept no snapshot left a record where the command puts its own.
+    assert main(["run", "digits_lt/plain", *option, "snapshots.keep=0", "--records", "work/records"]) == 0
+    shutil.rmtree("work/stage1")
     sentence = refused(capsys, "3", "digits_lt/plain", *option)
     assert main(sentence.split("lt-bench ")[-1].split()) == 0
     assert main(["figure", "3", "digits_lt/plain", *option, "--out", "three.svg"]) == 0

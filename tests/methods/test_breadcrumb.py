@@ -67,17 +67,17 @@ def test_alongside_equals_replay(short: Callable, launch: Callable, alignment: s
 def test_the_two_forms_give_the_same_bits(
     short: Callable, launch: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lt_bench.run import scoring
+    from lt_bench.run import finishing
 
     heads: list[dict[str, torch.Tensor]] = []
-    original = scoring.fit
+    original = finishing.fit
 
     def fit(classifier, config, stage):
         fitted = original(classifier, config, stage)
         heads.append({k: v.clone() for k, v in fitted.head.state_dict().items()})
         return fitted
 
-    monkeypatch.setattr(scoring, "fit", fit)
+    monkeypatch.setattr(finishing, "fit", fit)
     launch(short("breadcrumb_strong"), folder="alongside")
     launch(short("plain"), folder="replay")
     launch(short("breadcrumb_strong"), folder="replay")
@@ -88,7 +88,7 @@ def test_the_two_forms_give_the_same_bits(
 def test_final_trail_of_checkpoint_equals_that_of_shards(
     short: Callable, launch: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lt_bench.run import scoring
+    from lt_bench.run import finishing
 
     opened: list[FrozenRepresentation] = []
 
@@ -97,7 +97,7 @@ def test_final_trail_of_checkpoint_equals_that_of_shards(
             super().__init__(stage)
             opened.append(self)
 
-    monkeypatch.setattr(scoring, "FrozenRepresentation", Noting)
+    monkeypatch.setattr(finishing, "FrozenRepresentation", Noting)
     launch(short("plain"))
     (stage,) = opened
     plan = class_specific_plan(stage.task.counts)

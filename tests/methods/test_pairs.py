@@ -16,7 +16,7 @@ from lt_bench.engine.stage1 import untrained_head
 from lt_bench.evaluation.record import read_record
 from lt_bench.leaderboard.spec import Section, load_spec
 from lt_bench.models.expert_head import ExpertHead
-from lt_bench.run import scoring
+from lt_bench.run import finishing
 from lt_bench.task import Task
 
 SECTIONS = load_spec("digits_lt_grid").sections
@@ -31,13 +31,13 @@ def test_every_pair_trains_and_is_recorded(
     section: Section, launch: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scored: list[Tensor] = []
-    evaluate = scoring.evaluate
+    evaluate = finishing.evaluate
 
     def watching(logits: Tensor, labels: Tensor, *rest):
         scored.append(logits)
         return evaluate(logits, labels, *rest)
 
-    monkeypatch.setattr(scoring, "evaluate", watching)
+    monkeypatch.setattr(finishing, "evaluate", watching)
     experiments = [
         load_experiment(row.config, TWO_EPOCHS | (SHORT_TRAILS if "breadcrumb" in row.config else {}))
         for row in section.rows

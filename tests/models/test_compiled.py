@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -124,10 +124,20 @@ def test_limits_go_by_the_names_that_this_torch_has() -> None:
     assert older == {"cache_size_limit": compiled_module.LIMIT, "fail_on_cache_limit_hit": True}
 
 
+@pytest.fixture()
+def one_shape(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A process that compiles one shape of a batch and no more."""
+    with monkeypatch.context() as patch:
+        patch.setattr(compiled_module, "LIMIT", 1)
+        compiled_module._compiled.cache_clear()
+        torch.compiler.reset()
+        yield
+    # The limits are set where something is compiled first.
+    compiled_module._compiled.cache_clear()
+
+
 @need_compiler
-def test_one_shape_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled_module, "LIMIT", 1)
-    torch.compiler.reset()
+def test_one_shape_too_many(one_shape: None) -> None:
     network = model("default", SMALLER)
     network.features(torch.randn(2, 3, 16, 16))
     with pytest.raises(LTBenchError, match=r"1 shape of a batch and met another one, \(4, 3, 16, 16\)"):
