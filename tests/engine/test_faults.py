@@ -84,7 +84,7 @@ def test_a_truncated_store_or_record_is_named(
         # A classifier that comes late replays what is stored.
         late = short("breadcrumb_strong", **{"method.classifier.alignment": "none"})
         late.config["method"]["label"] = "late"
-        options = {"folder": "here", "force": True}
+        options = {"folder": "here", "replace": True}
     else:
         path, late, options = first[0][0], short("breadcrumb_strong"), {}
     content = path.read_bytes()
