@@ -76,7 +76,8 @@ def compiled_forward(mode: str, backbone: nn.Module, images: Tensor) -> Any:
     try:
         return _compiled(mode)(backbone, images)
     except exc.BackendCompilerFailed as error:
-        reason = str(error).strip().partition("\n")[0]
+        # Not the error's own text: that of torch 2.6 begins with a line without the reason.
+        reason = str(error.inner_exception).strip().partition("\n")[0]
         raise LTBenchError(
             f"the backbone does not compile ({reason}); install a C++ compiler (for a GPU gcc or clang, and "
             "Python's headers), name one in CXX (for a GPU in CC), or leave stage1.numerics.compile out"
