@@ -19,6 +19,7 @@ from rich.console import Console
 
 from lt_bench.config import Experiment, load_experiment, portable_dataset
 from lt_bench.data.dataset import LongTailData
+from lt_bench.engine.stage1 import Unfinished
 from lt_bench.engine.stage2 import FrozenRepresentation
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.environment import code_version
@@ -45,8 +46,7 @@ def search(
     options: Mapping[str, Any],
     work_dir: Path,
     out: Path,
-    resume: bool,
-    restart: bool = False,
+    unfinished: Unfinished | None = None,
     replace: bool = False,
     console: Console,
 ) -> tuple[dict[str, Any], Path]:
@@ -59,8 +59,7 @@ def search(
         options: further overrides, as of ``--cfg-options``.
         work_dir: folder of stage-1 artefacts; points that share a stage 1 train it once.
         out: folder of reports.
-        resume: go on with unfinished stages.
-        restart: train unfinished or damaged stages from the start.
+        unfinished: what becomes of unfinished or damaged stages.
         replace: write over the report of another search.
         console: where a person reads.
 
@@ -95,7 +94,7 @@ def search(
     path = out / f"{first.name}.json"
     if not replace:
         _check_report(path, asked)
-    settings = Settings(work_dir, out, resume=resume, restart=restart)
+    settings = Settings(work_dir, out, unfinished)
     scored = _on_validation(points, experiments, seeds, settings, console, code)
     means = [math.fsum(point["mean_class"]) / len(seeds) for point in scored]
     report = {

@@ -32,7 +32,6 @@ def searched(
         options={**OPTIONS, **options},
         work_dir=folder / "work",
         out=folder / "searches",
-        resume=False,
         replace=replace,
         console=Console(quiet=True),
     )
@@ -126,7 +125,6 @@ def test_points_with_other_snapshots_are_not_scored_on_one_points(tmp_path: Path
             options={**OPTIONS, "stage1.epochs": 5},
             work_dir=tmp_path / "work",
             out=tmp_path / "searches",
-            resume=False,
             console=Console(quiet=True),
         )
 

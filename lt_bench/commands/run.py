@@ -66,8 +66,7 @@ def _run(arguments: argparse.Namespace) -> None:
         settings = Settings(
             arguments.work_dir,
             arguments.records,
-            resume=arguments.unfinished == "resume",
-            restart=arguments.unfinished == "restart",
+            unfinished=arguments.unfinished,
             replace=arguments.replace,
             launcher=arguments.launcher,
             profile=arguments.profile,

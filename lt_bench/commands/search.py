@@ -62,8 +62,7 @@ def _search(arguments: argparse.Namespace) -> None:
             options=parse_options(arguments.cfg_options),
             work_dir=arguments.work_dir,
             out=arguments.out,
-            resume=arguments.unfinished == "resume",
-            restart=arguments.unfinished == "restart",
+            unfinished=arguments.unfinished,
             replace=arguments.replace,
             console=(console := open_console()),
         )

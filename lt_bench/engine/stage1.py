@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -33,6 +33,9 @@ from lt_bench.snapshots.store import SnapshotStore
 from lt_bench.task import Task
 
 MANIFEST = "stage1.json"
+# What a call does with a stage 1 that another left unfinished or damaged: it goes on from its last
+# checkpoint, or trains it from the start; where neither is asked for, it refuses.
+Unfinished = Literal["resume", "restart"]
 
 
 @dataclass(frozen=True)

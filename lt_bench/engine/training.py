@@ -36,6 +36,7 @@ from lt_bench.engine.runner import StageOneRunner
 from lt_bench.engine.stage1 import (
     MANIFEST,
     StageOne,
+    Unfinished,
     build_model,
     feature_dim,
     finished_model,
@@ -69,8 +70,7 @@ def train(
     *,
     following: Mapping[str, FollowingClassifier],
     plans: Collection[BacktrackPlan],
-    resume: bool,
-    restart: bool,
+    unfinished: Unfinished | None,
     launcher: str,
     console: Console,
     code: dict[str, Any],
@@ -83,8 +83,8 @@ def train(
         stage: what to train.
         following: classifiers that want every epoch, by :func:`lt_bench.engine.stage1.follower_name`.
         plans: whose trails the last checkpoint shall hold, for classifiers that come after the training.
-        resume: go on from the last checkpoint, where there is one.
-        restart: throw away what an earlier, unfinished call left.
+        unfinished: what becomes of what an earlier call left: ``"resume"`` goes on from its last checkpoint,
+            ``"restart"`` throws it away.
         launcher: MMEngine's launcher.
         console: where progress goes.
         code: version of the running code.
@@ -95,12 +95,12 @@ def train(
         The manifest.
 
     Raises:
-        LTBenchError: an unfinished training is there and neither ``resume`` nor ``restart`` was given;
-            the loss is not finite; the folder cannot be written.
+        LTBenchError: an unfinished training is there and ``unfinished`` is None; the loss is not finite; the
+            folder cannot be written.
         Preempted: the process was told to end; a checkpoint says where to go on.
     """
     allow_logs_in_checkpoints()
-    checkpoint = _where_to_begin(stage, resume, restart, console)
+    checkpoint = _where_to_begin(stage, unfinished, console)
     model = build_model(stage)
     device = torch.device(get_device())
     parts = PartTimes(device)
@@ -155,15 +155,15 @@ def train(
     return manifest
 
 
-def _where_to_begin(stage: StageOne, resume: bool, restart: bool, console: Console) -> Path | None:
+def _where_to_begin(stage: StageOne, unfinished: Unfinished | None, console: Console) -> Path | None:
     """The checkpoint to go on from; None for the first epoch, with nothing left of an earlier training."""
-    checkpoint = None if restart else latest_checkpoint(stage.folder)
-    if checkpoint is not None and not resume:
+    checkpoint = None if unfinished == "restart" else latest_checkpoint(stage.folder)
+    if checkpoint is not None and unfinished is None:
         raise LTBenchError(
             f"an unfinished stage 1 lies in {stage.folder} ({checkpoint.name}); "
             "give --resume to go on, or --restart to train it from the start"
         )
-    if resume and checkpoint is None:
+    if unfinished == "resume" and checkpoint is None:
         console.print(
             f"stage 1 {stage.identity}: no checkpoint in {stage.folder}, training from the first epoch",
             soft_wrap=True,

@@ -16,7 +16,7 @@ from lt_bench.engine.data import build_data
 from lt_bench.engine.identity import data_of_stage1, stage1_identity
 from lt_bench.engine.network import check_network, ends_in_one_image
 from lt_bench.engine.outside_code import code_of_run
-from lt_bench.engine.stage1 import StageOne, build_representation, untrained_head
+from lt_bench.engine.stage1 import StageOne, Unfinished, build_representation, untrained_head
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.record import RunRecord, find_record, read_record, record_key, record_path
 from lt_bench.method import Classifier, Prediction
@@ -32,8 +32,7 @@ class Settings:
     Attributes:
         work_dir: folder of stage-1 artefacts.
         records: folder of run records.
-        resume: go on with unfinished or damaged stages from their last checkpoint.
-        restart: train unfinished or damaged stages from the start; a finished stage 1 is kept.
+        unfinished: what becomes of unfinished or damaged stages; a finished stage 1 is kept.
         replace: fit and score again what has a record.
         launcher: MMEngine's launcher.
         profile: write what operators a few steps of a stage 1 spend their time in.
@@ -41,8 +40,7 @@ class Settings:
 
     work_dir: Path
     records: Path
-    resume: bool = False
-    restart: bool = False
+    unfinished: Unfinished | None = None
     replace: bool = False
     launcher: str = "none"
     profile: bool = False

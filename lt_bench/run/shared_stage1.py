@@ -86,8 +86,7 @@ def _train(
     return train(
         stage,
         teachers=_teachers(stage, settings, console, code),
-        resume=settings.resume,
-        restart=settings.restart,
+        unfinished=settings.unfinished,
         launcher=settings.launcher,
         console=console,
         code=code,
@@ -100,7 +99,7 @@ def _manifest(stage: StageOne, settings: Settings) -> dict[str, Any] | None:
     try:
         return stage.manifest()
     except LTBenchError:
-        if not (settings.resume or settings.restart):
+        if settings.unfinished is None:
             raise
         return None
 

@@ -176,8 +176,7 @@ def test_harness_epoch_against_a_bare_loop_and_the_released_one(
         kwargs={
             "following": following,
             "plans": [classifier.plan() for classifier in following.values()],
-            "resume": False,
-            "restart": False,
+            "unfinished": None,
             "launcher": "none",
             "console": Console(quiet=True),
             "code": {"version": "benchmark", "commit": None, "dirty": None},

@@ -68,7 +68,7 @@ def test_a_full_disk(short: Callable, launch: Callable, tmp_path: Path, part: st
     wanted = "epoch_" if part == "checkpoint" else "safetensors"
     sentence = one_sentence(ended.stderr)
     assert "cannot write" in sentence and wanted in sentence and "free space" in sentence, sentence
-    resumed = launch(*experiments, folder="cut", resume=True)
+    resumed = launch(*experiments, folder="cut", unfinished="resume")
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
     assert scores(resumed) == scores(whole)
     assert not list((tmp_path / "cut").glob("work/stage1/*/.epoch*")), "no half of a file is left"
@@ -118,9 +118,9 @@ def test_an_image_root_that_vanishes(launch: Callable, tmp_path: Path) -> None:
         with pytest.raises(LTBenchError, match=r"cannot read image .*: No such file.*--resume"):
             launch(experiment, folder="cut")
     with pytest.raises(LTBenchError, match="image root .* is no folder"):
-        launch(experiment, folder="cut", resume=True)
+        launch(experiment, folder="cut", unfinished="resume")
     away.rename(tree.root)
-    resumed = launch(experiment, folder="cut", resume=True)
+    resumed = launch(experiment, folder="cut", unfinished="resume")
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
     assert scores(resumed) == scores(whole)
 

@@ -156,7 +156,6 @@ def test_a_search_over_a_classifier_makes_its_features_once(tmp_path, forwards: 
             options=SHORT,
             work_dir=tmp_path / "work",
             out=tmp_path / f"out_{len(values)}",
-            resume=False,
             console=Console(quiet=True),
         )
         return len(forwards) - before

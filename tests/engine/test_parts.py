@@ -128,7 +128,7 @@ def test_a_resumed_run_knows_the_parts_of_the_calls_before(
         checkpoint["meta"]["stage_parts"][name] += value
         checkpoint["meta"]["stage_seconds"] += value
     torch.save(checkpoint, saved_epochs(stage)[3])
-    outcome = launch(*experiments, resume=True)
+    outcome = launch(*experiments, unfinished="resume")
     for _, record in outcome:
         assert_whole(record)
     parts = manifest(tmp_path / "here")["parts"]
@@ -150,7 +150,9 @@ def test_a_classifier_that_joins_at_a_resume_has_all_of_its_time(
         observe(self, *args)
 
     monkeypatch.setattr(BreadcrumbFollower, "observe", slow)
-    records = [record for _, record in launch(short("plain"), short("breadcrumb_strong"), resume=True)]
+    records = [
+        record for _, record in launch(short("plain"), short("breadcrumb_strong"), unfinished="resume")
+    ]
     assert records[1].stage_parts["stage2"]["following"] >= 0.5, "of five epochs"
     assert sum(manifest(tmp_path / "here")["parts"].values()) >= 0.5
     assert records[1].scores == launch(short("breadcrumb_strong"), folder="alone")[0][1].scores
@@ -185,7 +187,7 @@ def test_a_checkpoint_without_parts_is_gone_on_with_and_said(
     del checkpoint["meta"]["stage_parts"]
     torch.save(checkpoint, path)
     before = checkpoint["meta"]["stage_seconds"]
-    record = launch(*experiments, resume=True)[0][1]
+    record = launch(*experiments, unfinished="resume")[0][1]
     parts = record.stage_parts["stage1"]
     followers = sum(checkpoint["meta"]["follower_seconds"].values())
     assert parts["not measured"] == pytest.approx(before - followers, abs=1e-5)

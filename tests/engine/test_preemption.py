@@ -33,10 +33,10 @@ def stop_and_go_on(launch: Callable, folder: Path, experiments: list, *steps: in
         with pytest.MonkeyPatch.context() as patch, preemption.listening():
             terminate_before(patch, step)
             with pytest.raises(Preempted, match="SIGTERM after .*--resume"):
-                launch(*experiments, folder="cut", resume=call > 0)
+                launch(*experiments, folder="cut", unfinished="resume" if call else None)
         (stage,) = {path.parent for path in folder.glob("cut/work/stage1/*/preempted_*.pth")}
         assert len(preempted(stage)) == 1, "of what was saved before, nothing is needed any more"
-    return launch(*experiments, folder="cut", resume=True)
+    return launch(*experiments, folder="cut", unfinished="resume")
 
 
 # 574 images in batches of 32: 18 steps an epoch.

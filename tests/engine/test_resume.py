@@ -135,7 +135,7 @@ def test_resumed_equals_uninterrupted(
             launch(*experiments, folder="cut")
     with pytest.raises(LTBenchError, match="--resume"):
         launch(*experiments, folder="cut")
-    resumed = launch(*experiments, folder="cut", resume=True)
+    resumed = launch(*experiments, folder="cut", unfinished="resume")
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
     assert scores(resumed) == scores(whole)
 
@@ -170,7 +170,7 @@ def test_restart_trains_from_the_start(short: Callable, launch: Callable, tmp_pa
     # Its record is not there yet: to replace it says nothing of the stage 1 that was begun.
     with pytest.raises(LTBenchError, match="--restart"):
         launch(experiment, folder="cut", replace=True)
-    again = launch(experiment, folder="cut", restart=True)
+    again = launch(experiment, folder="cut", unfinished="restart")
     assert scores(again) == scores(whole)
     (manifest,) = tmp_path.glob("cut/work/stage1/*/stage1.json")
     assert json.loads(manifest.read_text())["resumed"] is False
@@ -188,9 +188,9 @@ def test_truncated_checkpoint_is_named(short: Callable, launch: Callable, tmp_pa
     content = saved[3].read_bytes()
     saved[3].write_bytes(content[: len(content) // 2])
     with pytest.raises(LTBenchError, match=r"epoch_3\.pth.*delete it.*epoch 2"):
-        launch(experiment, resume=True)
+        launch(experiment, unfinished="resume")
     saved[3].unlink()
-    assert launch(experiment, resume=True)
+    assert launch(experiment, unfinished="resume")
 
 
 def command(folder: Path, *more: str) -> list[str]:
@@ -243,7 +243,7 @@ def goes_on_to_the_same(launch: Callable, short: Callable, folder: Path, whole: 
     seen = [int(path.stem.rpartition("_")[2]) for path in stage.glob("snapshots/*.safetensors")]
     lost = max(seen, default=0) - max(saved_epochs(stage), default=0)
     assert lost <= 1, "an epoch whose snapshot is written is followed by its checkpoint"
-    launch(*(short(stem) for stem in METHODS), folder=folder.name, resume=True)
+    launch(*(short(stem) for stem in METHODS), folder=folder.name, unfinished="resume")
     assert_same_run(whole, folder)
     assert recorded(folder) == recorded(whole)
     assert not [path for path in folder.rglob(".*") if path.name != ".lock"], "no half of a file is left"
@@ -338,7 +338,7 @@ def test_snapshots_of_a_pass_of_their_own_resume_too(
         stop_before_followers(patch)
         with pytest.raises(Killed):
             launch(experiment, folder="cut")
-    launch(experiment, folder="cut", resume=True)
+    launch(experiment, folder="cut", unfinished="resume")
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
     (manifest,) = tmp_path.glob("cut/work/stage1/*/stage1.json")
     assert json.loads(manifest.read_text())["snapshots"]["capture"] == "epoch_end"
@@ -390,7 +390,7 @@ def test_a_pass_that_nobody_wants_is_not_made(
         stop_before_followers(patch)
         with pytest.raises(Killed):
             launch(*both, folder="cut")
-    assert scores(launch(*none, folder="cut", resume=True)) == scores(whole)
+    assert scores(launch(*none, folder="cut", unfinished="resume")) == scores(whole)
 
 
 def test_snapshots_do_not_go_on_through_other_transforms(short: Callable, launch: Callable) -> None:
@@ -400,8 +400,8 @@ def test_snapshots_do_not_go_on_through_other_transforms(short: Callable, launch
         with pytest.raises(Killed):
             launch(short(stem))
     with pytest.raises(LTBenchError, match="took its snapshots with .*'transforms'"):
-        launch(short(stem, **{"test_transforms.0.mean": [1.0]}), resume=True)
-    assert launch(short(stem), resume=True)
+        launch(short(stem, **{"test_transforms.0.mean": [1.0]}), unfinished="resume")
+    assert launch(short(stem), unfinished="resume")
 
 
 @pytest.mark.parametrize(
@@ -420,7 +420,7 @@ def test_what_joins_at_a_resume_equals_what_was_there(
         stop_before_followers(patch)
         with pytest.raises(Killed):
             launch(short("plain", **options), folder="cut")
-    resumed = launch(*all_of_them, folder="cut", resume=True)
+    resumed = launch(*all_of_them, folder="cut", unfinished="resume")
     assert scores(resumed) == scores(whole)
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
@@ -435,6 +435,6 @@ def test_no_snapshot_of_an_epoch_that_was_trained_anew_is_left(
         with pytest.raises(Killed):
             launch(short("plain", **two))
     assert len(list(tmp_path.glob("here/work/stage1/*/snapshots/*"))) == 5
-    launch(short("plain", **two, **{"snapshots.keep": 0}), resume=True)
+    launch(short("plain", **two, **{"snapshots.keep": 0}), unfinished="resume")
     left = sorted(path.name for path in tmp_path.glob("here/work/stage1/*/snapshots/*"))
     assert left == [f"epoch_{epoch:04d}.safetensors" for epoch in (1, 2, 3, 4)]

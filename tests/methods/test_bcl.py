@@ -256,7 +256,7 @@ def test_resumes_bit_for_bit(
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(StageOneLoop, "_read", read)
         launch(experiment, folder="halves")
-    launch(experiment, folder="halves", resume=True)
+    launch(experiment, folder="halves", unfinished="resume")
     states = []
     for folder in ("whole", "halves"):
         (stage,) = (tmp_path / folder / "work" / "stage1").iterdir()

@@ -87,7 +87,7 @@ def check(experiment: Experiment, launch: Callable, folder: Path) -> None:
         patch.setattr(StageOneLoop, "run_epoch", stopping)
         with pytest.raises(Killed):
             launch(experiment, folder=str(folder / "cut"))
-    resumed = launch(experiment, folder=str(folder / "cut"), resume=True)
+    resumed = launch(experiment, folder=str(folder / "cut"), unfinished="resume")
     one, two = state(folder / "whole"), state(folder / "cut")
     assert one and len(one) == len(two)
     for first, second in zip(one, two, strict=True):

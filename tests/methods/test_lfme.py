@@ -283,7 +283,7 @@ def test_a_damaged_expert_is_mended(short: Callable, launch: Callable, tmp_path)
         saved.unlink()
     with pytest.raises(LTBenchError, match="epoch_3.pth is missing"):
         launch(experiment)
-    assert launch(experiment, restart=True)[0][1].scores == whole.scores
+    assert launch(experiment, unfinished="restart")[0][1].scores == whole.scores
 
 
 def test_validation_decides_its_weights_and_its_identity(short: Callable, launch: Callable, tmp_path) -> None:

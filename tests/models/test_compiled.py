@@ -181,7 +181,7 @@ def test_training_resumes_bit_for_bit(
         with pytest.raises(Killed):
             launch(experiment, folder="stopped")
     torch.compiler.reset()
-    resumed = launch(experiment, folder="stopped", resume=True)
+    resumed = launch(experiment, folder="stopped", unfinished="resume")
     assert_same_run(tmp_path / "straight", tmp_path / "stopped")
     assert scores(straight) == scores(resumed)
 

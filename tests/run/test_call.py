@@ -167,7 +167,7 @@ def test_replacing_a_record_goes_on_with_its_stage_1(short: Short, launch: Launc
     (stage / "stage1.json").unlink()
     saved_epochs(stage)[5].unlink()
     assert list(saved_epochs(stage)) == [4]
-    launch(short("plain"), resume=True, replace=True)
+    launch(short("plain"), unfinished="resume", replace=True)
     assert json.loads((stage / "stage1.json").read_text())["resumed"]
 
 
@@ -191,5 +191,5 @@ def test_a_killed_write_leaves_nothing_for_ever(short: Short, launch: Launch, tm
     (stage / "stage1.json").unlink()
     left = stage / ".epoch_4.pth.abcd"
     left.write_bytes(b"half")
-    launch(short("plain"), resume=True, replace=True)
+    launch(short("plain"), unfinished="resume", replace=True)
     assert not left.exists()
