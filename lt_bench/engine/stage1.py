@@ -198,6 +198,52 @@ def representation_of(model: StageOneModel) -> Representation:
     return model.objective
 
 
+def seconds_alone(manifest: Mapping[str, Any], *, snapshots: bool) -> float:
+    """Seconds that a finished stage 1 took to train, as if for one run alone.
+
+    Args:
+        manifest: what it says of itself.
+        snapshots: whether that run learns from its snapshots.
+
+    Returns:
+        Its seconds without the classifiers that followed it and, unless ``snapshots``, without
+        :func:`unused_pass`.
+    """
+    unused = 0.0 if snapshots else unused_pass(manifest)
+    return float(manifest["seconds"]) - float(manifest.get("follower_seconds", 0.0)) - unused
+
+
+def unused_pass(manifest: Mapping[str, Any]) -> float:
+    """Seconds of passes for snapshots of their own, which are for those that learn from snapshots."""
+    if manifest["snapshots"]["capture"] != "epoch_end":
+        return 0.0
+    return float((manifest.get("parts") or {}).get("snapshots", 0.0))
+
+
+def teachers_of(teachers: Mapping[str, StageOne]) -> dict[str, dict[str, Any]]:
+    """The finished stage 1s that one learned from, and those that they learned from.
+
+    Args:
+        teachers: by name.
+
+    Returns:
+        By identity: ``name``, ``seconds`` of training it (:func:`seconds_alone`) and ``trained_by``, as its
+        own manifest has it.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name, teacher in teachers.items():
+        manifest = teacher.manifest()
+        if manifest is None:
+            raise RuntimeError(f"stage 1 {teacher.identity} is learned from before it is finished")
+        found |= manifest.get("teachers") or {}
+        found[teacher.identity] = {
+            "name": name,
+            "seconds": round(seconds_alone(manifest, snapshots=False), 3),
+            "trained_by": manifest.get("trained_by"),
+        }
+    return found
+
+
 def capture_of(config: dict[str, Any], representation: Representation) -> str:
     """How snapshots are taken: as the config says, or at the end of an epoch where its way cannot be.
 

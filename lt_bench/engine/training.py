@@ -42,6 +42,7 @@ from lt_bench.engine.stage1 import (
     finished_model,
     representation_of,
     taken_how,
+    teachers_of,
 )
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.environment import describe_environment
@@ -145,6 +146,7 @@ def train(
             "resumed": checkpoint is not None,
             "world_size": get_world_size(),
             "trained_by": provenance.calls,
+            "teachers": teachers_of(teachers),
             "final_loss": runner.message_hub.get_info("epoch_loss"),
             "snapshots": {**stage.config["snapshots"], **how},
         }

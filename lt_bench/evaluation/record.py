@@ -53,14 +53,15 @@ class RunRecord:
         seed: the run's seed; None for external predictions of unknown seed.
         config: the fully resolved config.
         selected: hyper-parameters that were selected, e.g. ``{'tau': 0.7}``.
-        stage1: ``identity``, ``epochs`` that were run, ``recipe`` (its label) and the
-            ``recipe_epochs`` that the recipe asks for, ``world_size`` and ``trained_by`` (of every call that
-            trained it the code's version, as ``code`` has it, and the processor, device and threads as its
-            ``environment``); None for external predictions.
+        stage1: ``identity``, ``epochs`` that were run, ``recipe`` (its label) and the ``recipe_epochs`` that
+            the recipe asks for, ``world_size``, ``trained_by`` (of every call that trained it the code's
+            version, as ``code`` has it, and the processor, device and threads as its ``environment``) and
+            ``teachers``, the stage 1s that it learned from, by identity: ``name``, ``seconds`` of training
+            and ``trained_by``; None for external predictions.
         scores: the scores on the test split, in percent.
-        stage_seconds: seconds that each stage took; ``stage1`` without the classifiers that followed it, and
-            without a pass for snapshots of its own where the classifier learns from none (with all that its
-            call made where it does).
+        stage_seconds: seconds that each stage took; ``stage1`` without its teachers, without the classifiers
+            that followed it, and without a pass for snapshots of its own where the classifier learns from
+            none (with all that its call made where it does).
         stage_parts: the same by parts (:mod:`lt_bench.timing`): the ``clock`` that measured them, ``stage1``
             (with ``followers``, all that followed; None where it was trained before parts were measured) and
             ``stage2`` (``classifier`` and ``evaluation`` of ``stage_seconds``); None for external predictions
@@ -96,6 +97,18 @@ class RunRecord:
     def key(self) -> str:
         """What decides whether an identical call has been run: see :func:`record_key`."""
         return record_key(self.config, self.seed, self.dataset["identity"])
+
+    @property
+    def teachers(self) -> dict[str, dict[str, Any]]:
+        """The stage 1s that this run's learned from, by identity: none for most methods."""
+        return (self.stage1 or {}).get("teachers") or {}
+
+    @property
+    def training_calls(self) -> list[dict[str, Any]]:
+        """The calls that trained stage 1 and its teachers; ``{}`` for each of them that does not say."""
+        stages = (self.stage1 or {}, *self.teachers.values())
+        silent: list[dict[str, Any]] = [{}]
+        return [call for stage in stages for call in stage.get("trained_by") or silent]
 
     def scores_under(self, convention: str) -> Scores:
         """The scores under another shot-group convention, from the stored per-class accuracies."""

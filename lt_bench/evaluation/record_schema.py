@@ -73,6 +73,7 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "stage1.recipe_epochs": (int,),
     "stage1.world_size": (int, _NULL),
     "stage1.trained_by": (list, _NULL),
+    "stage1.teachers": (dict, _NULL),
     "scores": (dict,),
     "scores.convention": (str,),
     "scores.overall": (float,),
@@ -101,7 +102,7 @@ FIELDS: dict[str, tuple[type, ...]] = {
 }
 
 # Fields that a record may lack: they came after the first records of this layout.
-OPTIONAL = ("stage1.world_size", "stage1.trained_by", "stage_parts")
+OPTIONAL = ("stage1.world_size", "stage1.trained_by", "stage1.teachers", "stage_parts")
 
 # Objects whose keys are free; all others hold exactly the keys that FIELDS lists.
 _OPEN = (
@@ -109,6 +110,7 @@ _OPEN = (
     "dataset.facts",
     "config",
     "selected",
+    "stage1.teachers",
     "scores.group_classes",
     "stage_seconds",
     "stage_parts.stage1",
@@ -188,6 +190,7 @@ def _meaning_faults(content: dict[str, Any]) -> Iterator[str]:
                 bounds = f"seconds from 0 to {MOST_SECONDS:g}"
                 yield f"field '{field}.{name}' must be {bounds}, got {seconds!r:.60}"
     yield from _part_faults(content["stage_seconds"], parts)
+    yield from _training_faults(content["stage1"] or {})
     try:
         moment = datetime.fromisoformat(content["created"])
     except ValueError:
@@ -220,6 +223,40 @@ def _part_faults(stages: dict[str, float], parts: dict[str, Any]) -> Iterator[st
     for name, (found, total) in sums.items():
         if abs(found - total) > SECONDS_TOLERANCE:
             yield f"field 'stage_parts.{name}' adds up to {found:.3f} s, 'stage_seconds' says {total:.3f} s"
+
+
+def _training_faults(stage1: dict[str, Any]) -> Iterator[str]:
+    """What trained stage 1 and its teachers, where that is not of the form that tables read."""
+    stages = {"stage1": stage1}
+    for identity, teacher in (stage1.get("teachers") or {}).items():
+        field = f"stage1.teachers.{identity}"
+        if not isinstance(teacher, dict):
+            yield f"field '{field}' must be an object, got {teacher!r:.60}"
+        if not isinstance(teacher.get("name"), str):
+            yield f"field '{field}.name' must be a string, got {teacher.get('name')!r:.60}"
+        seconds = teacher.get("seconds")
+        if not _has_type(seconds, (float,)) or not 0 <= seconds < MOST_SECONDS:
+            yield f"field '{field}.seconds' must be seconds from 0 to {MOST_SECONDS:g}, got {seconds!r:.60}"
+        stages[field] = teacher
+    for field, stage in stages.items():
+        calls = stage.get("trained_by") or []
+        if not isinstance(calls, list):
+            yield f"field '{field}.trained_by' must be a list or null, got {calls!r:.60}"
+        for call in calls:
+            if not _is_call(call):
+                yield (
+                    f"field '{field}.trained_by' must hold objects of strings, numbers, nulls and one "
+                    f"'environment' of such, got {call!r:.60}"
+                )
+
+
+def _is_call(value: Any) -> bool:
+    """Whether it can be one of the calls that trained a stage."""
+    if not isinstance(value, dict) or not isinstance(value.get("environment", {}), dict):
+        return False
+    said = {**value, **value.get("environment", {})}
+    said.pop("environment", None)
+    return not any(isinstance(entry, (dict, list)) for entry in said.values())
 
 
 def _score_faults(content: dict[str, Any]) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """What a method costs: its training time in that of another, plain.
 
 Seconds are of a machine and of what else ran on it. So they are compared seed by seed, and only between runs
-whose stages were trained on one kind of processor or device with as many threads. The time is that of stage 1
-and of the classifier; evaluation, and the stage 1 of a method's teachers, are not in it.
+whose stages were trained on one kind of processor or device with as many threads. The time is that of stage
+1, of the stage 1s that it learned from, and of the classifier; evaluation is not in it.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def _seconds(row: TableRow | None) -> dict[tuple[Any, ...], float]:
     found = {}
     for record in row.records:
         seconds = sum(record.stage_seconds.get(stage, 0.0) for stage in ("stage1", "classifier"))
+        seconds += sum(teacher["seconds"] for teacher in record.teachers.values())
         where = _where(record)
         if seconds > 0 and where is not None:
             found[record.seed, where] = seconds
@@ -48,14 +49,14 @@ def _seconds(row: TableRow | None) -> dict[tuple[Any, ...], float]:
 
 
 def _where(record: RunRecord) -> tuple[Any, ...] | None:
-    """Where the classifier was fitted, and where and by how many processes stage 1 was trained.
+    """Where the classifier was fitted, and where and by how many processes stage 1 and its teachers trained.
 
     None where that was done in several places: the seconds do not say how they are shared out.
     """
-    calls: Sequence[Mapping[str, Any]] = (record.stage1 or {}).get("trained_by") or ({},)
     # A call of an earlier version does not say where: it is taken to be where the classifier was fitted.
     trained = {
-        (_place(call.get("environment", record.environment)), call.get("processes", 1)) for call in calls
+        (_place(call.get("environment", record.environment)), call.get("processes", 1))
+        for call in record.training_calls
     }
     return (_place(record.environment), *trained) if len(trained) == 1 else None
 

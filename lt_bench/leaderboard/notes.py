@@ -190,8 +190,10 @@ def _has_own_pass(record: RunRecord) -> bool:
 
 def _version(record: RunRecord) -> str:
     """The code that fitted and that which trained, as text to be compared."""
-    calls = (record.stage1 or {}).get("trained_by") or []
-    trained = {json.dumps({key: call.get(key) for key in record.code}, sort_keys=True) for call in calls}
+    trained = {
+        json.dumps({key: call.get(key) for key in record.code}, sort_keys=True)
+        for call in record.training_calls
+    }
     return json.dumps([record.code, sorted(trained)], sort_keys=True)
 
 

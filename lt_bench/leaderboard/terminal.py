@@ -85,6 +85,9 @@ def stage1_times(records: Sequence[RunRecord]) -> dict[str, Table]:
             if name in parts:
                 _add_time(table, name, parts[name], total, epochs, STAGE1_PARTS.get(name, ""))
         _add_time(table, "all", total, total, epochs, f"{epochs} epochs")
+        if record.teachers:
+            before = (f"{one['name']} {one['seconds']:.2f} s" for one in record.teachers.values())
+            table.caption = escape(f"trained before, not in these: {', '.join(before)}")
         tables[record.stage1["identity"]] = table
     return tables
 

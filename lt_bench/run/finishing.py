@@ -14,7 +14,7 @@ from lt_bench.config import digest
 from lt_bench.engine.clock import PeakMemory
 from lt_bench.engine.data import described
 from lt_bench.engine.progress import EpochProgress
-from lt_bench.engine.stage1 import follower_name
+from lt_bench.engine.stage1 import follower_name, seconds_alone, unused_pass
 from lt_bench.engine.stage2 import FrozenRepresentation, fit, logits_of
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.environment import describe_environment
@@ -148,6 +148,7 @@ def finished_record(
             "recipe_epochs": int(config["stage1"]["recipe"]["epochs"]),
             "world_size": manifest.get("world_size"),
             "trained_by": manifest.get("trained_by"),
+            "teachers": manifest.get("teachers"),
         },
         scores=scores,
         stage_seconds=stage_seconds,
@@ -189,20 +190,16 @@ def _times(
         ``stage_seconds`` and ``stage_parts`` of its record.
     """
     stage1 = dict(manifest.get("parts") or {})
-    unused = 0.0
-    if (
-        not isinstance(job.classifier, FollowingClassifier)
-        and manifest["snapshots"]["capture"] == "epoch_end"
-    ):
-        # The pass over all images is for those that learn from snapshots.
-        unused = stage1.pop("snapshots", 0.0)
+    snapshots = isinstance(job.classifier, FollowingClassifier)
+    if not snapshots and unused_pass(manifest):
+        del stage1["snapshots"]
     following = representation.follower_seconds(follower_name(job.experiment.config["method"]["classifier"]))
     # A classifier with a model of its own makes its own features, counted where it makes them.
     used = done.classifier.model is None
     features = sum(representation.seconds[split] for split in ("val", "test")) if used else 0.0
     seconds = {
-        # Without the classifiers that followed it, each of which has its own time.
-        "stage1": float(manifest["seconds"]) - float(manifest.get("follower_seconds", 0.0)) - unused,
+        # The classifiers that followed it have each their own time.
+        "stage1": seconds_alone(manifest, snapshots=snapshots),
         "classifier": done.seconds + done.spared + following,
         "evaluation": took - done.seconds + features,
     }

@@ -218,6 +218,24 @@ def test_names_that_leave_the_folder_are_refused(name):
             r"'stage_parts\.stage2' adds up to 1\.200 s, .* 0\.750 s",
         ),
         ({"stage_parts__stage3": {}}, r"'stage_parts\.stage3' is unknown"),
+        ({"stage1__trained_by": [3]}, r"'stage1\.trained_by' must hold objects of .*, got 3"),
+        ({"stage1__trained_by": [{"environment": 3}]}, r"'stage1\.trained_by' must hold objects of"),
+        ({"stage1__trained_by": [{"processes": [2]}]}, r"'stage1\.trained_by' must hold objects of"),
+        ({"stage1__teachers": {"a1": 3}}, r"'stage1\.teachers\.a1' must be an object, got 3"),
+        ({"stage1__teachers": {"a1": {}}}, r"'stage1\.teachers\.a1\.name' must be a string, got None"),
+        ({"stage1__teachers": {"a1": {"name": "x"}}}, r"'stage1\.teachers\.a1\.seconds' must be seconds"),
+        (
+            {"stage1__teachers": {"a1": {"name": "x", "seconds": 1.5, "trained_by": 3}}},
+            r"'stage1\.teachers\.a1\.trained_by' must be a list or null, got 3",
+        ),
+        (
+            {
+                "stage1__teachers": {
+                    "a1": {"name": "x", "seconds": 1.5, "trained_by": [{"environment": {"cpu": []}}]}
+                }
+            },
+            r"'stage1\.teachers\.a1\.trained_by' must hold objects of",
+        ),
         ({"protocol__selection_split": "dev"}, r"'protocol\.selection_split' must be"),
         ({"dataset__num_classes": 7}, "has 6 entries for 7 classes"),
         ({"dataset__counts": [1, 2]}, "has 2 entries for 6 classes"),

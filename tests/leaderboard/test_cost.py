@@ -81,6 +81,24 @@ def test_times_of_stages_that_were_trained_elsewhere_are_not_compared(make_recor
     assert cost({}, processes=4) is None
 
 
+def test_what_a_stage_learned_from_is_part_of_its_cost(make_record, spec):
+    plain = timed(make_record, "toy_lt/plain", 0, 100.0, 0.0)
+    crt = timed(make_record, "toy_lt/crt", 0, 100.0, 10.0)
+
+    def cost(**place):
+        call = {"version": "0", "environment": {**HERE, **place}}
+        experts = {
+            "a1": {"name": "many", "seconds": 60.0, "trained_by": None},
+            "b2": {"name": "few", "seconds": 30.0, "trained_by": [call]},
+        }
+        taught = dataclasses.replace(crt, stage1={**crt.stage1, "teachers": experts})
+        rows = {row.label: row for row in build_table(spec, [plain, taught]).sections[0].rows}
+        return rows["cRT"].cost
+
+    assert cost() == pytest.approx(2.0)
+    assert cost(cpu="B") is None, "the seconds of two processors cannot be added"
+
+
 def test_no_costs_unless_asked_for_and_none_without_times(make_record, toy_spec, spec):
     records = [timed(make_record, name, 0, 1.0, 1.0) for name in ("toy_lt/plain", "toy_lt/crt")]
     assert all(row.cost is None for row in build_table(toy_spec, records).sections[0].rows)

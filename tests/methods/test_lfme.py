@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 
@@ -11,6 +12,8 @@ import torch.nn.functional as F
 
 from lt_bench.data.batch import Batch
 from lt_bench.errors import LTBenchError
+from lt_bench.evaluation.shots import GROUPS
+from lt_bench.leaderboard.terminal import stage1_times
 from lt_bench.registry import METHODS
 from lt_bench.run.jobs import Settings, jobs_of
 from lt_bench.task import Task
@@ -265,6 +268,17 @@ def test_experts_are_trained_once_and_shared(short: Callable, launch: Callable, 
     assert first.scores.overall > 0
     stages = sorted(tmp_path.glob("here/work/stage1/*/stage1.json"))
     assert len(stages) == 4  # three experts and the student
+    said = {path.parent.name: json.loads(path.read_text()) for path in stages}
+    experts = [said[identity] for identity in said if identity != first.stage1["identity"]]
+    taught_by = first.stage1["teachers"]
+    names = {f"the expert of {group}-shot classes" for group in GROUPS}
+    assert {teacher["name"] for teacher in taught_by.values()} == names
+    for expert in experts:
+        assert expert["seconds"] > 0 and expert["teachers"] == {}
+        assert taught_by[expert["identity"]]["seconds"] == expert["seconds"]
+        assert taught_by[expert["identity"]]["trained_by"] == expert["trained_by"]
+    (shown,) = stage1_times([first]).values()
+    assert "the expert of few-shot classes" in shown.caption
     before = [path.stat().st_mtime_ns for path in stages]
     launch(short("lfme", **{**options, "method.representation.temperature": 3.0}), replace=True)
     assert len(list(tmp_path.glob("here/work/stage1/*/stage1.json"))) == 5
