@@ -144,9 +144,9 @@ def _cost_notes(section: Section, rows: Sequence[TableRow]) -> list[str]:
     if label is None:
         return []
     return [
-        f"Cost: seconds of stage 1 and classifier over those of {label}, the mean over the seeds that both "
-        "have from one kind of processor or device; by the wall clock, without the training of teachers, and "
-        "without a pass for snapshots where none is learned from."
+        f"Cost: seconds of stage 1, its teachers and the classifier over those of {label}, the mean over the "
+        "seeds that both have from one kind of processor or device; by the wall clock, and without a pass "
+        "for snapshots where none is learned from."
     ]
 
 

@@ -44,7 +44,7 @@ def test_costs_are_paired_over_seeds(make_record, spec):
     assert rows["CE, elsewhere"].cost is None
     markdown = render(table, "md")
     assert "Cost (× Plain)" in markdown and " 1.20 |" in markdown
-    assert "- Cost: seconds of stage 1 and classifier over those of Plain" in markdown
+    assert "- Cost: seconds of stage 1, its teachers and the classifier over those of Plain" in markdown
     lines = {line["label"]: line for line in csv.DictReader(io.StringIO(render(table, "csv")))}
     assert (lines["cRT"]["cost"], lines["CE, elsewhere"]["cost"]) == ("1.2000", "")
     stored = json.loads(render(table, "json"))["sections"][0]
