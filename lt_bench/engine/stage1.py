@@ -207,14 +207,14 @@ def seconds_alone(manifest: Mapping[str, Any], *, snapshots: bool) -> float:
 
     Returns:
         Its seconds without the classifiers that followed it and, unless ``snapshots``, without
-        :func:`unused_pass`.
+        :func:`snapshot_pass`.
     """
-    unused = 0.0 if snapshots else unused_pass(manifest)
-    return float(manifest["seconds"]) - float(manifest.get("follower_seconds", 0.0)) - unused
+    seconds = float(manifest["seconds"]) - float(manifest.get("follower_seconds", 0.0))
+    return seconds if snapshots else seconds - snapshot_pass(manifest)
 
 
-def unused_pass(manifest: Mapping[str, Any]) -> float:
-    """Seconds of passes for snapshots of their own, which are for those that learn from snapshots."""
+def snapshot_pass(manifest: Mapping[str, Any]) -> float:
+    """Seconds of the passes that took snapshots; 0 where the training forward gave them."""
     if manifest["snapshots"]["capture"] != "epoch_end":
         return 0.0
     return float((manifest.get("parts") or {}).get("snapshots", 0.0))

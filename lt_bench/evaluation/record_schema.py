@@ -186,9 +186,7 @@ def _meaning_faults(content: dict[str, Any]) -> Iterator[str]:
     timed |= {f"stage_parts.{stage}": parts[stage] for stage in ("stage1", "stage2") if parts.get(stage)}
     for field, times in timed.items():
         for name, seconds in times.items():
-            if not _has_type(seconds, (float,)) or not 0 <= seconds < MOST_SECONDS:
-                bounds = f"seconds from 0 to {MOST_SECONDS:g}"
-                yield f"field '{field}.{name}' must be {bounds}, got {seconds!r:.60}"
+            yield from _seconds_faults(f"{field}.{name}", seconds)
     yield from _part_faults(content["stage_seconds"], parts)
     yield from _training_faults(content["stage1"] or {})
     try:
@@ -210,6 +208,11 @@ def _meaning_faults(content: dict[str, Any]) -> Iterator[str]:
             f"field 'dataset.counts' adds up to {sum(counts)}, "
             f"'dataset.sizes.train' is {dataset['sizes']['train']}"
         )
+
+
+def _seconds_faults(field: str, seconds: Any) -> Iterator[str]:
+    if not _has_type(seconds, (float,)) or not 0 <= seconds < MOST_SECONDS:
+        yield f"field '{field}' must be seconds from 0 to {MOST_SECONDS:g}, got {seconds!r:.60}"
 
 
 def _part_faults(stages: dict[str, float], parts: dict[str, Any]) -> Iterator[str]:
@@ -234,9 +237,7 @@ def _training_faults(stage1: dict[str, Any]) -> Iterator[str]:
             yield f"field '{field}' must be an object, got {teacher!r:.60}"
         if not isinstance(teacher.get("name"), str):
             yield f"field '{field}.name' must be a string, got {teacher.get('name')!r:.60}"
-        seconds = teacher.get("seconds")
-        if not _has_type(seconds, (float,)) or not 0 <= seconds < MOST_SECONDS:
-            yield f"field '{field}.seconds' must be seconds from 0 to {MOST_SECONDS:g}, got {seconds!r:.60}"
+        yield from _seconds_faults(f"{field}.seconds", teacher.get("seconds"))
         stages[field] = teacher
     for field, stage in stages.items():
         calls = stage.get("trained_by") or []
@@ -254,9 +255,8 @@ def _is_call(value: Any) -> bool:
     """Whether it can be one of the calls that trained a stage."""
     if not isinstance(value, dict) or not isinstance(value.get("environment", {}), dict):
         return False
-    said = {**value, **value.get("environment", {})}
-    said.pop("environment", None)
-    return not any(isinstance(entry, (dict, list)) for entry in said.values())
+    said = [entry for key, entry in value.items() if key != "environment"]
+    return not any(isinstance(e, (dict, list)) for e in [*said, *value.get("environment", {}).values()])
 
 
 def _score_faults(content: dict[str, Any]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from lt_bench.config import digest
 from lt_bench.engine.clock import PeakMemory
 from lt_bench.engine.data import described
 from lt_bench.engine.progress import EpochProgress
-from lt_bench.engine.stage1 import follower_name, seconds_alone, unused_pass
+from lt_bench.engine.stage1 import follower_name, seconds_alone, snapshot_pass
 from lt_bench.engine.stage2 import FrozenRepresentation, fit, logits_of
 from lt_bench.errors import LTBenchError
 from lt_bench.evaluation.environment import describe_environment
@@ -191,7 +191,7 @@ def _times(
     """
     stage1 = dict(manifest.get("parts") or {})
     snapshots = isinstance(job.classifier, FollowingClassifier)
-    if not snapshots and unused_pass(manifest):
+    if not snapshots and snapshot_pass(manifest):
         del stage1["snapshots"]
     following = representation.follower_seconds(follower_name(job.experiment.config["method"]["classifier"]))
     # A classifier with a model of its own makes its own features, counted where it makes them.
